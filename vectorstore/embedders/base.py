@@ -18,11 +18,12 @@ class Embedded(NamedTuple):
 
     Attributes:
         vectors: float32, shape ``(len(texts), dimension)``, each row of norm 1 within 1e-5, row i for text i.
-        billed_tokens: what the provider says it bills; 0 for local embedders.
+        billed_tokens: what the provider says it bills; 0 for local embedders; None if the answer does not say, then
+            the whole reservation counts as spent.
     """
 
     vectors: NDArray[np.float32]
-    billed_tokens: int
+    billed_tokens: int | None
 
 
 class Embedder(Protocol):
@@ -41,7 +42,7 @@ class Embedder(Protocol):
 
         Raises:
             AttemptFailed: a classified failure of this attempt.
-            KeyRejected, QuotaExhausted: every further attempt would fail too.
+            KeyRejected, QuotaExhausted, ConfigurationError: every further attempt would fail too.
         """
         ...
 
@@ -55,7 +56,8 @@ class AttemptFailed(Exception):
 
     Args:
         reason: one line for a person, without secrets.
-        kind: ``"transient"`` (try again), ``"refused"`` (the input is at fault: halve the batch).
+        kind: ``"transient"`` (try again), ``"refused"`` (the input is at fault: halve the batch), ``"bad_answer"`` (an
+            answer that is not the vectors asked for: each attempt may be billed, so try again once, then halve).
         billed: ``"no"`` (surely not), ``"unknown"`` (time-out, cut connection, 5xx: assume the reservation is spent),
             or a number of tokens that the answer reported.
         retry_after_s: seconds the provider asked to wait, if it did.

@@ -1,0 +1,189 @@
+"""``vectorkeep``: parses, makes one library call, prints. Nothing heavy is imported before there is work.
+
+Results go to standard output, progress and errors to standard error; ``--json`` prints one object instead of words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vectorstore.errors import VectorkeepError
+from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
+
+if TYPE_CHECKING:
+    from vectorstore.plan import Plan
+
+EXIT_CODES = """exit codes: 0 done, 1 some documents failed, 2 usage or configuration, 3 capped, 4 locked by another
+run, 5 refused by a safety guard, 6 a store or ledger that does not verify, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.action(arguments))
+    except VectorkeepError as error:
+        if arguments.json:
+            _print_json({"error": type(error).__name__, "message": error.message, "hint": error.hint})
+        print(f"vectorkeep: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("vectorkeep: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away: nothing to say, and nobody to say it to
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--workspace", metavar="DIR", help=f"the folder with {SETTINGS_FILE}")
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    choice = argparse.ArgumentParser(add_help=False)
+    choice.add_argument("--mode", default="changed", help="changed (default), missing, stale or all")
+    choice.add_argument("--collection", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    choice.add_argument("--doc", action="append", default=[], metavar="DOC_KEY", help="only this one; repeatable")
+    choice.add_argument("--verify-content", action="store_true", help="read every document, whatever its times say")
+    choice.add_argument(
+        "--max-deletes", type=int, metavar="N", help="allow up to N deletes instead of the guard's share"
+    )
+    choice.add_argument("--max-cost-usd", type=float, metavar="USD", help="the cap of this run")
+
+    parser = argparse.ArgumentParser(
+        prog="vectorkeep", description="Keeps a Chroma vector store in step with its documents.", epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(
+        name: str, action: Callable[[argparse.Namespace], int], text: str, *parents: argparse.ArgumentParser
+    ) -> Any:
+        command = commands.add_parser(name, help=text, description=text, parents=[common, *parents], epilog=EXIT_CODES)
+        command.set_defaults(action=action)
+        return command
+
+    init = add("init", _init, f"write a commented {SETTINGS_FILE}")
+    init.add_argument("--source", metavar="DIR", help="the folder of documents")
+    plan = add("plan", _plan, "show what an update would do and cost; changes nothing", choice)
+    plan.add_argument(
+        "--estimate", action="store_true", help="from sizes and times only: quick, tokens and cost roughly"
+    )
+    add("update", _update, "bring the store in step with the documents", choice)
+    search = add("search", _search, "find chunks by meaning")
+    search.add_argument("text", nargs="+", help="what to look for")
+    search.add_argument("--limit", type=int, default=5, help="how many hits (5)")
+    search.add_argument(
+        "--collection", action="append", default=[], metavar="NAME", help="only in this one; repeatable"
+    )
+    add("status", _status, "what the store holds, the last run, and what was spent")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return load_settings(arguments.workspace, max_cost_usd=getattr(arguments, "max_cost_usd", None))
+
+
+def _choice(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "mode": arguments.mode, "collections": arguments.collection, "doc_keys": arguments.doc,
+        "verify_content": arguments.verify_content, "max_deletes": arguments.max_deletes,
+    }  # fmt: skip
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from vectorstore.init import write_settings
+
+    path = write_settings(find_workspace(arguments.workspace), arguments.source)
+    if arguments.json:
+        _print_json({"settings": str(path)})
+    else:
+        print(f"wrote {path}\nnext: look through it, then `vectorkeep plan`")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from vectorstore.preview import preview
+    from vectorstore.render import bar, preview_text
+
+    settings = _settings(arguments)
+    with bar("plan", quiet=arguments.json) as advance:
+        found = preview(settings, exact=not arguments.estimate, on_progress=advance, **_choice(arguments))
+    if arguments.json:
+        _print_json(found.to_dict())
+    else:
+        print(preview_text(found))
+    return found.exit_code
+
+
+def _update(arguments: argparse.Namespace) -> int:
+    from vectorstore.render import bar, plan_text, update_text
+    from vectorstore.update import update
+
+    settings = _settings(arguments)
+    stop = _stop_on_signals()
+    with bar("update", quiet=arguments.json) as advance:
+
+        def on_plan(plan: Plan) -> None:
+            if not arguments.json and not plan.nothing_to_do:
+                print(plan_text(plan))
+
+        report = update(settings, on_plan=on_plan, on_progress=advance, stop=stop, **_choice(arguments))
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(update_text(report))
+    return report.exit_code
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from vectorstore.render import hits_text
+    from vectorstore.search import search
+
+    hits = search(
+        _settings(arguments), " ".join(arguments.text), limit=arguments.limit, collections=arguments.collection
+    )
+    if arguments.json:
+        _print_json({"hits": [hit._asdict() for hit in hits]})
+    else:
+        print(hits_text(hits))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from vectorstore.render import status_text
+    from vectorstore.status import status
+
+    found = status(_settings(arguments))
+    if arguments.json:
+        _print_json(found)
+    else:
+        print(status_text(found))
+    return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """SIGINT and SIGTERM stop at a batch's end; a second one stops at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+        print("\nstopping at the end of the batch; once more to stop at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return stop
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The Chroma store, embedded or behind a server: the one module that imports chromadb.
+
+Every write is split to what Chroma takes at once and is read back. Nothing here decides what to write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from vectorstore.errors import Damaged, PipelineMismatch, Refused, StoreUnreachable
+from vectorstore.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PIPELINE_KEY = "vectorkeep_pipeline"  # in a collection's metadata: what made its vectors
+SERVER_BATCH = 1000  # 1,536-dimension vectors as JSON come to about 30 kB each; a server takes 40 MB a request
+ID_PAGE = 10_000
+_log = logging.getLogger(__name__)
+
+
+class Rows(NamedTuple):
+    """Chunks to write: equal lengths; ``vectors`` is float32 of shape ``(len(ids), dimension)``."""
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    documents: list[str]
+    metadatas: list[dict[str, str | int]]
+
+
+class Hit(NamedTuple):
+    """A search result; ``distance`` is Chroma's, smaller is nearer."""
+
+    id: str
+    distance: float
+    document: str
+    metadata: Mapping[str, Any]
+    collection: str
+
+
+class Store:
+    """An open store. One writer at a time, which the writer's lock sees to.
+
+    Raises:
+        StoreUnreachable: a server that does not answer.
+        Damaged: Chroma can't open the files.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        from chromadb.config import Settings as ChromaSettings
+
+        self._settings = settings
+        options = ChromaSettings(anonymized_telemetry=False)
+        if settings.chroma_url:
+            self._client = _connect(settings.chroma_url, options)
+        else:
+            path = settings.path(settings.chroma_path)
+            path.mkdir(parents=True, exist_ok=True)
+            self._client = _open_embedded(path, options)
+        batch = min(settings.store_batch, SERVER_BATCH) if settings.chroma_url else settings.store_batch
+        self.batch = min(batch, self._client.get_max_batch_size())
+        self._collections: dict[str, Any] = {}
+
+    def prepare(self, name: str, pipeline: str) -> None:
+        """Make the collection, or see that it holds this pipeline's vectors.
+
+        Raises:
+            PipelineMismatch: it holds another's.
+            Refused: it is there and Vectorkeep did not make it.
+        """
+        if name in self._collections:
+            return
+        from chromadb.errors import NotFoundError
+
+        try:
+            found = self._client.get_collection(name, embedding_function=None)
+        except NotFoundError:
+            self._collections[name] = self._client.create_collection(
+                name,
+                metadata={PIPELINE_KEY: pipeline},
+                configuration={"hnsw": {"space": self._settings.space}},
+                embedding_function=None,
+            )
+            return
+        made_by = (found.metadata or {}).get(PIPELINE_KEY)
+        if made_by is None:
+            raise Refused(
+                f"the collection {name!r} is there and Vectorkeep did not make it",
+                "give `collection` another name in vectorkeep.toml",
+            )
+        if made_by != pipeline:
+            raise PipelineMismatch(
+                f"the collection {name!r} holds vectors of {made_by}; the settings ask for {pipeline}",
+                "put the old settings back, or give `collection` a new name",
+            )
+        self._collections[name] = found
+
+    def upsert(self, name: str, rows: Rows) -> None:
+        """Write chunks and read back that they are there.
+
+        Raises:
+            Damaged: Chroma took them and does not have them.
+        """
+        collection = self._collection(name)
+        for start in range(0, len(rows.ids), self.batch):
+            part = slice(start, start + self.batch)
+            ids = rows.ids[part]
+            collection.upsert(
+                ids=ids, embeddings=rows.vectors[part], documents=rows.documents[part], metadatas=rows.metadatas[part]
+            )
+            lacking = set(ids) - set(collection.get(ids=ids, include=[])["ids"])
+            if lacking:
+                raise Damaged(
+                    f"Chroma took {len(ids)} chunks of {name!r} and lacks {len(lacking)}, {min(lacking)!r} among them",
+                    "see that the disk is not full, then run again: nothing was recorded as written",
+                )
+
+    def upsert_vectors(self, name: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Write vectors of chunks whose documents and metadata are there already."""
+        collection = self._collection(name)
+        for start in range(0, len(ids), self.batch):
+            part = slice(start, start + self.batch)
+            collection.upsert(ids=list(ids[part]), embeddings=vectors[part])
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        """Delete chunks and read back that they are gone. Ids that are not there are no error."""
+        collection = self._collection(name, make=False)
+        if collection is None:
+            return
+        for start in range(0, len(ids), self.batch):
+            part = list(ids[start : start + self.batch])
+            present = collection.get(ids=part, include=[])["ids"]
+            if not present:
+                continue
+            collection.delete(ids=present)
+            left = collection.get(ids=part, include=[])["ids"]
+            if left:
+                raise Damaged(f"Chroma did not delete {len(left)} chunks of {name!r}: {left[:3]}", "run again")
+
+    def delete_ids(self, name: str, ids: Sequence[str]) -> None:
+        """Delete ids that only the index knows, so that there is nothing to read back."""
+        collection = self._collection(name)
+        for start in range(0, len(ids), self.batch):
+            collection.delete(ids=list(ids[start : start + self.batch]))
+
+    def counts(self) -> dict[str, int]:
+        """Chunks by collection name."""
+        return {collection.name: collection.count() for collection in self._client.list_collections()}
+
+    def ids(self, name: str) -> Iterator[str]:
+        """Every id of a collection, a page at a time. Only while nobody writes."""
+        collection = self._collection(name, make=False)
+        offset = 0
+        while collection is not None:
+            page = collection.get(limit=ID_PAGE, offset=offset, include=[])["ids"]
+            yield from page
+            if len(page) < ID_PAGE:
+                return
+            offset += ID_PAGE
+
+    def vectors(self, name: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Vectors by id, each float32 of shape ``(dimension,)``."""
+        collection = self._collection(name, make=False)
+        found: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(ids) if collection else 0, self.batch):
+            answer = collection.get(ids=list(ids[start : start + self.batch]), include=["embeddings"])
+            found.update(zip(answer["ids"], answer["embeddings"], strict=True))
+        return found
+
+    def query(self, name: str, vector: NDArray[np.float32], limit: int) -> list[Hit]:
+        """The ``limit`` nearest chunks to a vector of shape ``(dimension,)``."""
+        collection = self._collection(name, make=False)
+        if collection is None or not collection.count():
+            return []
+        answer = collection.query(
+            query_embeddings=[vector],
+            n_results=min(limit, collection.count()),
+            include=["documents", "metadatas", "distances"],
+        )
+        columns = (answer[key][0] for key in ("ids", "distances", "documents", "metadatas"))
+        return [Hit(id_, distance, text, meta or {}, name) for id_, distance, text, meta in zip(*columns, strict=True)]
+
+    def close(self) -> None:
+        """Let go of the files, so that they can be read, copied or swapped."""
+        self._collections.clear()
+        self._client.close()
+
+    def _collection(self, name: str, *, make: bool = True) -> Any:
+        if name not in self._collections:
+            from chromadb.errors import NotFoundError
+
+            try:
+                self._collections[name] = self._client.get_collection(name, embedding_function=None)
+            except NotFoundError:
+                if make:
+                    raise
+                return None
+        return self._collections[name]
+
+
+def chunk_id(doc_key: str, number: int) -> str:
+    """A chunk's id in the store."""
+    return f"{doc_key}#{number:05d}"
+
+
+def chunk_ids(doc_key: str, numbers: Iterable[int]) -> list[str]:
+    """The ids of some of a document's chunks."""
+    return [chunk_id(doc_key, number) for number in numbers]
+
+
+def _connect(url: str, options: Any) -> Any:
+    import chromadb
+
+    parts = urlsplit(url)
+    try:
+        return chromadb.HttpClient(
+            host=parts.hostname or "localhost",
+            port=parts.port or (443 if parts.scheme == "https" else 8000),
+            ssl=parts.scheme == "https",
+            settings=options,
+        )
+    except Exception as error:
+        raise StoreUnreachable(
+            f"the Chroma server at {url} does not answer: {error}",
+            "start it (`chroma run --path ...`), or correct chroma_url",
+        ) from None
+
+
+def _open_embedded(path: Path, options: Any) -> Any:
+    import chromadb
+
+    try:
+        return chromadb.PersistentClient(str(path), settings=options)
+    except Exception as error:
+        raise Damaged(f"Chroma can't open the store {path}: {error}", "restore the newest backup") from error

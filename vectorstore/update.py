@@ -1,0 +1,191 @@
+"""Update: bring the store in step with the documents.
+
+scan -> compare -> plan -> (read, chunk, look into the cache, reserve, embed, cache, upsert, read back, commit) ->
+deletes -> report. Whatever happened to the run before, run again: the ledger decides.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vectorstore.errors import VectorkeepError
+from vectorstore.ledger import Ledger
+from vectorstore.lock import WriterLock, lock_files
+from vectorstore.pipeline import Pipeline
+from vectorstore.plan import Plan, make_plan
+from vectorstore.progress import Checkpoint, Progress
+from vectorstore.settings import Settings
+
+STATES = {1: "failed", 2: "failed", 3: "capped", 5: "refused", 6: "failed", 130: "interrupted"}  # by exit code
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did.
+
+    Attributes:
+        state: ``completed`` (also when there was nothing to do), ``capped``, ``interrupted``, ``refused``, ``failed``.
+        exit_code: 0 done, 1 some documents failed, else that of the error that ended the run.
+        message, hint: why it ended early, and the next step.
+        kinds: documents by what they turned out to be: added, moved, changed, unchanged, missing, stale, all, deleted,
+            unknown.
+        collections: the plan's counts by collection.
+        failures: document or folder -> reason; tried again by the next run.
+        notes: what else a person should know: repairs, a damaged cache.
+        tokens_billed, cost_usd: as the provider reported; what is uncertain is counted as spent.
+    """
+
+    run: str
+    state: str
+    exit_code: int
+    seconds: float
+    message: str = ""
+    hint: str = ""
+    kinds: dict[str, int] = field(default_factory=dict)
+    collections: dict[str, dict[str, int]] = field(default_factory=dict)
+    chunks_written: int = 0
+    chunks_embedded: int = 0
+    chunks_from_cache: int = 0
+    chunks_deleted: int = 0
+    chunks_repaired: int = 0
+    tokens_embedded: int = 0
+    tokens_billed: int = 0
+    cost_usd: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def update(
+    settings: Settings,
+    *,
+    mode: str = "changed",
+    collections: Collection[str] = (),
+    doc_keys: Collection[str] = (),
+    verify_content: bool = False,
+    max_deletes: int | None = None,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.time,
+) -> UpdateReport:
+    """Bring the store in step.
+
+    Args:
+        settings: of the workspace.
+        mode, collections, doc_keys, verify_content, max_deletes: see ``plan.make_plan``.
+        on_plan: called with the plan before anything is done.
+        on_progress: called with the counters now and then, from any thread.
+        stop: set it to stop at a batch's end; the run then reports ``interrupted``.
+
+    Returns:
+        The report, also of a run that was capped, interrupted or refused, or that failed on the way.
+
+    Raises:
+        Locked: another run writes.
+        ConfigurationError, EmptySource, Damaged: before anything was done.
+        BaseException: what the caller's own thread was hit by, after what was in flight was kept.
+    """
+    pipeline = Pipeline.of(settings)
+    started = clock()
+    progress = Progress(
+        time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(started)) + uuid.uuid4().hex[:6], "update", started
+    )
+    checkpoint = Checkpoint(settings.hashes, progress, clock=clock)
+    with WriterLock(lock_files(settings), "vectorkeep update"):
+        ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=clock)
+        try:
+            with make_plan(
+                settings, ledger, pipeline.id, mode=mode, collections=collections, doc_keys=doc_keys,
+                verify_content=verify_content, max_deletes=max_deletes,
+            ) as plan:  # fmt: skip
+                on_plan(plan)
+                progress.documents_total = plan.to_read + plan.counts["deleted"]
+                progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
+                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems})
+                if plan.refusals:
+                    outcome.error = plan.refusals[0]
+                elif not plan.nothing_to_do:
+                    _apply(settings, pipeline, plan, ledger, progress, checkpoint, outcome, on_progress, stop, clock)
+                return _conclude(plan, ledger, progress, checkpoint, outcome, clock)
+        finally:
+            ledger.close()
+
+
+@dataclass
+class _Outcome:
+    failures: dict[str, str]
+    error: VectorkeepError | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def _apply(
+    settings: Settings, pipeline: Pipeline, plan: Plan, ledger: Ledger, progress: Progress, checkpoint: Checkpoint,
+    outcome: _Outcome, on_progress: Callable[[Progress], None], stop: threading.Event | None,
+    clock: Callable[[], float],
+) -> None:  # fmt: skip
+    from vectorstore.run import Run  # the heavy imports start here, when there is work
+
+    def tick() -> None:
+        checkpoint.write()
+        on_progress(progress)
+
+    checkpoint.write(now=True)
+    run = Run(settings, pipeline, plan, ledger, progress, stop or threading.Event(), tick, clock)
+    try:
+        run.execute()
+    except VectorkeepError as error:
+        outcome.error = error
+    finally:
+        outcome.failures.update(run.failures)
+        outcome.notes += run.notes
+
+
+def _conclude(
+    plan: Plan, ledger: Ledger, progress: Progress, checkpoint: Checkpoint, outcome: _Outcome,
+    clock: Callable[[], float],
+) -> UpdateReport:  # fmt: skip
+    report = _report(plan, progress, outcome, clock() - progress.started)
+    progress.state = report.state
+    if plan.generation.id:
+        _record_failures(ledger, plan, report)
+    ledger.record_run(report.run, "update", progress.started, report.state, report.to_dict())
+    checkpoint.write(
+        now=True, message=report.message, hint=report.hint, failures=dict(list(report.failures.items())[:20])
+    )
+    return report
+
+
+def _report(plan: Plan, progress: Progress, outcome: _Outcome, seconds: float) -> UpdateReport:
+    error = outcome.error
+    exit_code = error.exit_code if error else int(bool(outcome.failures))
+    counted = {name: value for name, value in progress.snapshot().items() if name in UpdateReport.__dataclass_fields__}
+    return UpdateReport(
+        **counted
+        | {
+            "state": STATES.get(exit_code, "failed") if error else "completed",
+            "exit_code": exit_code,
+            "seconds": seconds,
+            "message": error.message if error else "",
+            "hint": error.hint if error else "",
+            "collections": plan.by_collection,
+            "failures": outcome.failures,
+            "notes": outcome.notes,
+        }
+    )
+
+
+def _record_failures(ledger: Ledger, plan: Plan, report: UpdateReport) -> None:
+    failed = {key: reason for key, reason in report.failures.items() if not key.endswith("/")}
+    if failed:
+        ledger.fail(plan.generation.id, failed)
+    if report.state == "completed" and plan.whole:  # all documents were looked at
+        ledger.keep_failures(plan.generation.id, failed)
