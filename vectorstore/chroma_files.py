@@ -17,7 +17,6 @@ file facts; `hnsw_files` reads the segment folders.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -265,31 +264,6 @@ def apply_queue(ids: set[str], queue: Iterable[QueuedWrite]) -> set[str]:
         elif write.operation is Operation.DELETE:
             ids.discard(write.id)
     return ids
-
-
-def fingerprint(store: Path) -> dict[str, tuple[int, int]]:
-    """Size in bytes and modification time in ns of every store file, by relative POSIX path; stat only."""
-    found: dict[str, tuple[int, int]] = {}
-    for entry in _entries(store):
-        if entry.is_file() and entry.name.startswith(SQLITE_NAME):
-            found[entry.name] = _stamp(entry)
-        elif entry.is_dir() and _is_segment_name(entry.name):
-            found |= {f"{entry.name}/{part.name}": _stamp(part) for part in _entries(Path(entry.path))}
-    return found
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
-
-
-def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
-    status = entry.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _is_segment_name(name: str) -> bool:
-    return len(name) == 36 and name.count("-") == 4
 
 
 def _size(path: Path) -> int:

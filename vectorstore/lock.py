@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,7 +65,7 @@ class WriterLock:
                 ) from None
         self._open.append(handle)
         handle.truncate(0)
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "command": self._command, "since": time.time()}
+        about = {"pid": os.getpid(), "host": os.uname().nodename, "command": self._command, "since": time.time()}
         handle.write(json.dumps(about))
         handle.flush()
 

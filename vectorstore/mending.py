@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from vectorstore.audit import Remedy, audit
 from vectorstore.cache import VectorCache, vector_crc
-from vectorstore.chroma_files import fingerprint, sqlite_path
 from vectorstore.errors import Damaged
+from vectorstore.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.ledger import ChunkRecord, Generation, Intent, Ledger
 from vectorstore.plan import Plan
-from vectorstore.presence import Files, suspects
+from vectorstore.presence import suspects
 from vectorstore.repair import RepairReport, repair
 from vectorstore.settings import Settings
 from vectorstore.store import Store
@@ -46,7 +46,7 @@ class StoreFiles:
         """Mend the files if need be, and open the store."""
         if self._settings.chroma_url:
             return Store(self._settings)
-        self._before = ledger.store_files() if sqlite_path(self._path).is_file() else {}
+        self._before = ledger.store_files() if (self._path / SQLITE_NAME).is_file() else {}
         ledger.store_opened()
         if damages := self._plan.presence.damages:
             self._before = {}

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vectorstore.audit import Damage, DamageKind, Remedy, audit
-from vectorstore.chroma_files import (
-    count_ids,
-    fingerprint,
-    iter_ids,
-    list_collections,
-    open_snapshot,
-    sqlite_path,
-)
 from vectorstore.errors import ConfigurationError, Damaged
+from vectorstore.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.ledger import Generation, Ledger
 from vectorstore.settings import Settings
 
-Files = dict[str, tuple[int, int]]
+if TYPE_CHECKING:
+    from vectorstore.audit import Damage
 
 
 class Presence:
@@ -88,13 +82,15 @@ def look_at_store(settings: Settings, ledger: Ledger, generation: Generation) ->
             _look_at_server(settings, ledger, generation, presence, expected)
         return presence
     store = settings.path(settings.chroma_path)
-    if not sqlite_path(store).is_file():
+    if not (store / SQLITE_NAME).is_file():
         for name, (documents, _) in expected.items():
             presence.lose(name, documents)
         return presence
     closed = ledger.store_files()
     if closed and fingerprint(store) == closed:
         return presence
+    from vectorstore.audit import DamageKind, Remedy, audit  # heavier than a look that finds all as it was
+
     damages = audit(store, suspects(store, closed))
     unknown = [damage for damage in damages if damage.kind is DamageKind.UNKNOWN_LAYOUT]
     if unknown:
@@ -115,16 +111,20 @@ def unsafe_files(settings: Settings, ledger: Ledger) -> list[Damage]:
     if settings.chroma_url:
         return []
     store = settings.path(settings.chroma_path)
-    if not sqlite_path(store).is_file():
+    if not (store / SQLITE_NAME).is_file():
         raise ConfigurationError(f"there is no store at {store}", "run `vectorkeep update`: it refills it, unpaid")
     closed = ledger.store_files()
     if closed and fingerprint(store) == closed:
         return []
+    from vectorstore.audit import audit
+
     return [damage for damage in audit(store, suspects(store, closed)) if not damage.safe_to_open]
 
 
 def suspects(store: Path, before: Files) -> list[str] | None:
     """Names of the collections whose index files differ from ``before``; ``None`` for all when that is empty."""
+    from vectorstore.chroma_files import list_collections, open_snapshot
+
     if not before:
         return None
     now = fingerprint(store)
@@ -135,6 +135,8 @@ def suspects(store: Path, before: Files) -> list[str] | None:
 
 def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:
     """Raise for damage that only a backup or a new store mends."""
+    from vectorstore.audit import Remedy
+
     for damage in damages:
         if damage.remedy in (Remedy.RESTORE, Remedy.REFUSE):
             raise Damaged(
@@ -147,6 +149,8 @@ def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:
 def _count(
     store: Path, ledger: Ledger, generation: Generation, presence: Presence, expected: dict[str, tuple[int, int]]
 ) -> None:
+    from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot
+
     fresh = not generation.id or ledger.is_empty(generation.id)  # a ledger that was lost knows of nothing
     with open_snapshot(store) as db:
         there = {each.name: each for each in list_collections(db, store)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -98,6 +97,8 @@ def update_text(report: UpdateReport) -> str:
 
 def hits_text(hits: list[Hit]) -> str:
     """Search results: distance, place, heading and the beginning of the text."""
+    import textwrap
+
     if not hits:
         return "nothing found"
     lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -81,8 +82,6 @@ def _names(settings: Settings, collections: Collection[str]) -> list[str]:
 
 
 def _embed(settings: Settings, text: str) -> NDArray[np.float32]:
-    import uuid
-
     from vectorstore.budget import Budget
     from vectorstore.embedders import make_embedder
     from vectorstore.limiter import RateLimiter
@@ -92,7 +91,7 @@ def _embed(settings: Settings, text: str) -> NDArray[np.float32]:
 
     embedder = make_embedder(settings)
     price = price_per_token(embedder.model, settings.prices, billable=embedder.billable)
-    run = time.strftime("search-%Y%m%dT%H%M%SZ-", time.gmtime()) + uuid.uuid4().hex[:6]
+    run = time.strftime("search-%Y%m%dT%H%M%SZ-", time.gmtime()) + os.urandom(3).hex()
     budget = Budget(
         settings.path(settings.spend_ledger), run, embedder.model, price, settings.max_cost_usd,
         settings.max_cost_usd_per_day,

@@ -6,9 +6,9 @@ deletes -> report. Whatever happened to the run before, run again: the ledger de
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -96,9 +96,7 @@ def update(
     """
     pipeline = Pipeline.of(settings)
     started = clock()
-    progress = Progress(
-        time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(started)) + uuid.uuid4().hex[:6], "update", started
-    )
+    progress = Progress(time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(started)) + os.urandom(3).hex(), "update", started)
     checkpoint = Checkpoint(settings.hashes, progress, clock=clock)
     with WriterLock(lock_files(settings), "vectorkeep update"):
         ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=clock)
