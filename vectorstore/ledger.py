@@ -137,6 +137,10 @@ class Ledger:
         )
         return Generation(*row) if row else None
 
+    def generation_of(self, id: int) -> Generation:
+        """A generation by its id."""
+        return Generation(*self._one("SELECT id, template, pipeline, state FROM generations WHERE id = ?", id))
+
     def is_empty(self, generation: int) -> bool:
         """Whether a generation holds no document and no trace of one."""
         return not self._one(
@@ -242,10 +246,19 @@ class Ledger:
         with self._writing() as db:
             db.execute("UPDATE generations SET pipeline = ? WHERE id = ?", (generation.pipeline, generation.id))
 
-    def set_states(self, states: Mapping[int, str]) -> None:
-        """Move generations to other states, all at once."""
+    def swap(self, serving: int, building: int, building_suffix: str, retired_suffix: str) -> None:
+        """``building`` serves, ``serving`` retires, and their collections are called as they are in the store now."""
         with self._writing() as db:
-            db.executemany("UPDATE generations SET state = ? WHERE id = ?", [(s, g) for g, s in states.items()])
+            db.execute("UPDATE generations SET state = 'retired' WHERE id = ?", (serving,))
+            db.execute("UPDATE generations SET state = 'serving' WHERE id = ?", (building,))
+            for table, column in (("documents", "collection"), ("intents", "collection"), ("collections", "name")):
+                db.execute(
+                    f"UPDATE {table} SET {column} = {column} || ? WHERE generation = ?", (retired_suffix, serving)
+                )
+                db.execute(
+                    f"UPDATE {table} SET {column} = substr({column}, 1, length({column}) - ?) WHERE generation = ?",
+                    (len(building_suffix), building),
+                )
 
     def intend(self, generation: int, intents: Iterable[Intent]) -> None:
         """Say which documents the store is about to be changed for. An older intent's larger count stays."""

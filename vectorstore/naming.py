@@ -56,3 +56,10 @@ def _check(template: str) -> None:
 
 def _is_valid(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) and ".." not in name and not _IPV4.fullmatch(name)
+
+
+def building_suffix(pipeline: str) -> str:
+    """What a collection's name ends with while it is built beside the serving one."""
+    from hashlib import blake2b
+
+    return f"--next-{blake2b(pipeline.encode(), digest_size=4).hexdigest()}"

@@ -23,11 +23,6 @@ class Pipeline(NamedTuple):
         """Both, as one name."""
         return f"{self.embedding}/{self.chunker}"
 
-    @staticmethod
-    def embedding_of(id: str) -> str:
-        """The embedding part of a pipeline id."""
-        return id.rpartition("/")[0]
-
     @classmethod
     def of(cls, settings: Settings) -> Pipeline:
         """The pipeline that the settings ask for."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vectorstore.errors import ConfigurationError, DocumentError, EmptySource, PipelineMismatch, Refused, TooManyDeletes
 from vectorstore.ledger import Generation, Intent, Ledger, StatRow
-from vectorstore.naming import collection_name
+from vectorstore.naming import building_suffix, collection_name
 from vectorstore.presence import Presence, look_at_store
 from vectorstore.settings import Settings
 from vectorstore.source import Entry, FileSource
@@ -83,7 +83,8 @@ class Plan:
     @property
     def nothing_to_do(self) -> bool:
         """Whether an update would leave the store as it is."""
-        return not (self.to_read or self.counts["deleted"] or self.abandoned or self.damage)
+        building = self.generation.state == "building"  # then at least the swap is left to do
+        return not (self.to_read or self.counts["deleted"] or self.abandoned or self.damage or building)
 
     def work(self) -> Iterator[Work]:
         """The documents to read, by ``doc_key``."""
@@ -135,7 +136,8 @@ def make_plan(
         ledger: may be read-only.
         pipeline: the pipeline id that the settings stand for.
         mode: ``changed`` (whatever is out of step), ``missing`` (only what the store lacks), ``stale`` (only what
-            another pipeline made), ``all`` (every document again).
+            another pipeline made: it is built anew beside it, and swapped in when all is there), ``all`` (every
+            document again).
         collections: only these, by name; empty for all.
         doc_keys: only these; empty for all.
         verify_content: read every document, whatever its times say.
@@ -147,13 +149,13 @@ def make_plan(
     """
     if mode not in MODES:
         raise ConfigurationError(f"mode {mode!r} is unknown", f"choose one of {', '.join(MODES)}")
-    generation, mismatch = _choose_generation(settings, ledger, pipeline)
+    generation, mismatch = _choose_generation(settings, ledger, pipeline, mode)
     source = FileSource(
         settings.path(settings.source), settings.include, settings.exclude, int(settings.max_document_mb * 1_000_000)
     )
     intents = ledger.intents(generation.id)
     plan = Plan(generation, source, look_at_store(settings, ledger, generation), intents)
-    plan.whole = not collections and not doc_keys and mode in ("changed", "all")
+    plan.whole = not collections and not doc_keys and (mode in ("changed", "all") or generation.state == "building")
     scope = _scope(settings, collections, doc_keys)
     comparison = _Comparison(plan, settings, mode, scope, verify_content, intents)
     seen = comparison.run(source, ledger)
@@ -179,7 +181,10 @@ class _Comparison:
         verify_content: bool,
         intents: list[Intent],
     ) -> None:
-        self.plan, self.mode, self.scope, self.verify = plan, mode, scope, verify_content
+        self.building = plan.generation.state == "building"
+        self.plan, self.scope, self.verify = plan, scope, verify_content
+        self.mode = "changed" if self.building else mode  # a building generation is new or half done
+        self.suffix = building_suffix(plan.generation.pipeline) if self.building else ""
         self.known = 0  # documents of the ledger in scope
         self.trust_ctime = settings.trust_ctime
         self.template = settings.collection
@@ -200,7 +205,8 @@ class _Comparison:
                 assert entry is not None
                 if scope is None or scope(entry[0]):
                     seen += 1
-                    self._work("added", entry, collection_name(self.template, entry[0]))
+                    name = collection_name(self.template, entry[0]) + self.suffix
+                    self._work("stale" if self.building else "added", entry, name)
                 entry = next(entries, None)
             elif entry is None or row[0] < entry[0]:
                 if scope is None or scope(row[0]):
@@ -229,10 +235,13 @@ class _Comparison:
 
     def _known(self, entry: Entry, row: StatRow) -> None:
         self.intents.pop(row.doc_key, None)
+        if self.mode == "stale":  # what serves is of the settings' own pipeline: nothing is stale
+            self.plan.counts["unchanged"] += 1
+            return
         if row.doc_key in self.half_written or self.plan.presence.lost(row.collection, row.doc_key):
             kind = "missing"
-        elif self.mode in ("all", "stale"):
-            kind = self.mode
+        elif self.mode == "all":
+            kind = "all"
         elif self.verify or row[2:] != (entry.size, entry.mtime_ns, entry.ctime_ns if self.trust_ctime else row[4], 0):
             kind = "changed"
         else:
@@ -293,22 +302,29 @@ def _is_hidden(doc_key: str, source: FileSource) -> bool:
     return any(problem.doc_key.endswith("/") and doc_key.startswith(problem.doc_key) for problem in source.problems)
 
 
-def _choose_generation(settings: Settings, ledger: Ledger, pipeline: str) -> tuple[Generation, bool]:
-    """The generation to work on, and whether it holds vectors of another pipeline."""
+def _choose_generation(settings: Settings, ledger: Ledger, pipeline: str, mode: str) -> tuple[Generation, bool]:
+    """The generation to work on, and whether it holds vectors of another pipeline than the settings ask for."""
     serving = ledger.generation(settings.collection)
     if serving is None:
         return Generation(0, settings.collection, pipeline, "serving"), False  # an update writes it down
-    if serving.pipeline != pipeline and ledger.is_empty(serving.id):
+    if serving.pipeline == pipeline:
+        return serving, False
+    if ledger.is_empty(serving.id):
         return serving._replace(pipeline=pipeline), False
-    return serving, serving.pipeline != pipeline
+    if mode not in ("stale", "all"):
+        return serving, True
+    building = ledger.generation(settings.collection, "building")
+    if building is None or building.pipeline != pipeline:
+        building = Generation(0, settings.collection, pipeline, "building")
+    return building, False
 
 
 def _mismatch(generation: Generation, pipeline: str, documents: int) -> PipelineMismatch:
     return PipelineMismatch(
         f"{documents} documents of {generation.template!r} were embedded by {generation.pipeline};"
         f" the settings now ask for {pipeline}. Their vectors must not be mixed",
-        "put the old settings back, or give `collection` a new name: the new collection is built beside the old one,"
-        " which serves until you drop it",
+        "put the old settings back; or run `vectorkeep update --mode stale`, which builds the new vectors beside the old"
+        " ones, lets these serve until all is there, and then swaps (`vectorkeep plan --mode stale` tells the cost)",
     )
 
 

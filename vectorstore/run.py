@@ -169,8 +169,8 @@ class Run:
 
     def _started(self, generation: Generation) -> Generation:
         if not generation.id:
-            return self._ledger.start_generation(generation.template, generation.pipeline, "serving")
-        if self._ledger.generation(generation.template) != generation:
+            return self._ledger.start_generation(generation.template, generation.pipeline, generation.state)
+        if self._ledger.generation_of(generation.id) != generation:
             self._ledger.set_pipeline(generation)
         return generation
 

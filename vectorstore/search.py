@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vectorstore.errors import ConfigurationError, Damaged, EmbeddingFailed, PipelineMismatch
-from vectorstore.ledger import Ledger
-from vectorstore.pipeline import Pipeline
+from vectorstore.errors import ConfigurationError, Damaged, EmbeddingFailed
+from vectorstore.ledger import Generation, Ledger
 from vectorstore.presence import unsafe_files
 from vectorstore.settings import Settings
 
@@ -33,8 +33,8 @@ def search(settings: Settings, text: str, *, limit: int = 5, collections: Collec
     """
     if not text.strip() or limit < 1:
         raise ConfigurationError("nothing to search for", "give some words, and a limit of at least 1")
-    names = _names(settings, collections)
-    vector = _embed(settings, text)
+    generation, names = _serving(settings, collections)
+    vector = _embed(_as_embedded(settings, generation.pipeline), text)
     store = _open(settings)
     try:
         hits = [hit for name in names for hit in store.query(name, vector, limit)]
@@ -61,24 +61,24 @@ def _open(settings: Settings) -> Store:
     )
 
 
-def _names(settings: Settings, collections: Collection[str]) -> list[str]:
+def _serving(settings: Settings, collections: Collection[str]) -> tuple[Generation, list[str]]:
     ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
     try:
         generation = ledger.generation(settings.collection)
-        pipeline = Pipeline.of(settings)
-        if generation and Pipeline.embedding_of(generation.pipeline) != pipeline.embedding:
-            raise PipelineMismatch(
-                f"the vectors were made by {generation.pipeline}; the settings ask for {pipeline.id}",
-                "put the old settings back: a text and the documents must be embedded alike",
-            )
         known = ledger.collections(generation.id) if generation else {}
     finally:
         ledger.close()
-    if unknown := set(collections) - set(known):
-        raise ConfigurationError(f"no collection {min(unknown)!r}", f"there are: {', '.join(known) or 'none'}")
-    if not known:
+    if generation is None or not known:
         raise ConfigurationError("the store holds nothing yet", "run `vectorkeep update` first")
-    return sorted(collections or known)
+    if unknown := set(collections) - set(known):
+        raise ConfigurationError(f"no collection {min(unknown)!r}", f"there are: {', '.join(known)}")
+    return generation, sorted(collections or known)
+
+
+def _as_embedded(settings: Settings, pipeline: str) -> Settings:
+    """The settings that the serving vectors were made with, which may be about to change."""
+    provider, *model, dimension, _ = pipeline.split("/")
+    return replace(settings, embedder=provider, model="/".join(model), dimensions=int(dimension))
 
 
 def _embed(settings: Settings, text: str) -> NDArray[np.float32]:

@@ -152,6 +152,15 @@ class Store:
         """Chunks by collection name."""
         return {collection.name: collection.count() for collection in self._client.list_collections()}
 
+    def pipelines(self) -> dict[str, str | None]:
+        """What made the vectors of each collection, by name; ``None`` where Vectorkeep did not make it."""
+        return {each.name: (each.metadata or {}).get(PIPELINE_KEY) for each in self._client.list_collections()}
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a collection another name, which must be free."""
+        self._client.get_collection(name, embedding_function=None).modify(name=new_name)
+        self._collections.pop(name, None)
+
     def ids(self, name: str) -> Iterator[str]:
         """Every id of a collection, a page at a time. Only while nobody writes."""
         collection = self._collection(name, make=False)

@@ -101,6 +101,7 @@ def update(
     with WriterLock(lock_files(settings), "vectorkeep update"):
         ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=clock)
         try:
+            notes = _finish_swap(settings, ledger)
             with make_plan(
                 settings, ledger, pipeline.id, mode=mode, collections=collections, doc_keys=doc_keys,
                 verify_content=verify_content, max_deletes=max_deletes,
@@ -108,11 +109,13 @@ def update(
                 on_plan(plan)
                 progress.documents_total = plan.to_read + plan.counts["deleted"]
                 progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
-                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems})
+                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes)
                 if plan.refusals:
                     outcome.error = plan.refusals[0]
                 elif not plan.nothing_to_do:
                     _apply(settings, pipeline, plan, ledger, progress, checkpoint, outcome, on_progress, stop, clock)
+                    if plan.generation.state == "building" and outcome.error is None:
+                        _swap(settings, plan, ledger, outcome, clock())
                 return _conclude(plan, ledger, progress, checkpoint, outcome, clock)
         finally:
             ledger.close()
@@ -145,6 +148,29 @@ def _apply(
     finally:
         outcome.failures.update(run.failures)
         outcome.notes += run.notes
+
+
+def _finish_swap(settings: Settings, ledger: Ledger) -> list[str]:
+    if not ledger.fact("swap"):
+        return []
+    from vectorstore.swap import finish_swap
+
+    return finish_swap(settings, ledger)
+
+
+def _swap(settings: Settings, plan: Plan, ledger: Ledger, outcome: _Outcome, now: float) -> None:
+    """Let what was built serve, unless it lacks documents that are served today."""
+    from vectorstore.swap import begin_swap, finish_swap
+
+    serving = ledger.generation(plan.generation.template)
+    assert serving is not None
+    lacking = [key for key in outcome.failures if key.endswith("/") or ledger.document(serving.id, key)]
+    if lacking or not plan.whole:
+        why = f"{len(lacking)} documents that serve today failed" if lacking else "only a part was asked for"
+        outcome.notes.append(f"the new vectors do not serve yet: {why}; run `vectorkeep update --mode stale` again")
+        return
+    begin_swap(ledger, serving, plan.generation, now)
+    outcome.notes += finish_swap(settings, ledger)
 
 
 def _conclude(
