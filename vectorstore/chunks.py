@@ -15,7 +15,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 from zlib import crc32
 
@@ -96,7 +96,7 @@ class _Cut:
     """One text on its way into chunks."""
 
     def __init__(self, text: str, limit: int, count: Callable[[str], int], additive: bool) -> None:
-        self.text = text
+        self.text = text.rstrip()
         self.limit = limit
         self.count = count
         self.additive = additive
@@ -115,9 +115,8 @@ class _Cut:
 
     def _units(self) -> list[Unit]:
         blocks = find_blocks(self.text)
-        ends = [block.start for block in blocks[1:]] + [len(self.text)]
         units: list[Unit] = []
-        for block, end in zip(blocks, ends, strict=True):
+        for block, end in zip(blocks, [*(block.start for block in blocks[1:]), len(self.text)], strict=False):
             tokens = self._tokens(block.start, end)
             if tokens <= self.limit:
                 units.append(Unit(block.start, block.seam, tokens, block.path))
@@ -134,37 +133,32 @@ class _Cut:
 
     def _lines(self, block: Block, end: int) -> Iterator[Unit]:
         """A block that is too long, by its lines; a heading stays with the first of them."""
-        start, seam = block.start, block.seam
-        skip = block.body > block.start
-        for mark in _LINE_START.finditer(self.text, block.body, end):
-            if skip:
-                skip = False
-                continue
-            yield from self._line(Unit(start, seam, 0, block.path), mark.start() + 1)
-            start, seam = mark.start() + 1, INDENTED_LINE if mark[1] else LINE
-        yield from self._line(Unit(start, seam, 0, block.path), end)
-
-    def _line(self, unit: Unit, end: int) -> Iterator[Unit]:
-        tokens = self._tokens(unit.start, end)
-        if tokens <= self.limit:
-            yield unit._replace(tokens=tokens)
-            return
-        ends = [mark.end() for mark in _SENTENCE_END.finditer(self.text, unit.start, end)]
-        seam = unit.seam
-        for start, stop in pairwise([unit.start, *ends, end]):
-            if start == stop:
-                continue
+        cuts = [(mark.start() + 1, INDENTED_LINE if mark[1] else LINE) for mark in self._line_starts(block, end)]
+        cuts.insert(0, (block.start, block.seam))
+        for (start, seam), (stop, _) in pairwise([*cuts, (end, 0)]):
             tokens = self._tokens(start, stop)
             if tokens <= self.limit:
-                yield Unit(start, seam, tokens, unit.path)
+                yield Unit(start, seam, tokens, block.path)
             else:
-                yield from self._pieces(Unit(start, seam, 0, unit.path), stop)
+                yield from self._sentences(start, stop, seam, block.path)
+
+    def _line_starts(self, block: Block, end: int) -> Iterator[re.Match[str]]:
+        marks = _LINE_START.finditer(self.text, block.body, end)
+        return islice(marks, 1 if block.body > block.start else 0, None)
+
+    def _sentences(self, start: int, end: int, seam: int, path: tuple[str, ...]) -> Iterator[Unit]:
+        ends = [mark.end() for mark in _SENTENCE_END.finditer(self.text, start, end)]
+        for first, stop in pairwise([start, *ends, end]):
+            tokens = self._tokens(first, stop)
+            if tokens <= self.limit:
+                yield Unit(first, seam, tokens, path)
+            else:
+                yield from self._pieces(first, stop, seam, path)
             seam = SENTENCE
 
-    def _pieces(self, unit: Unit, end: int) -> Iterator[Unit]:
-        seam = unit.seam
-        for mark in self.piece.finditer(self.text, unit.start, end):
-            yield Unit(mark.start(), seam, self.count(mark[0]), unit.path)
+    def _pieces(self, start: int, end: int, seam: int, path: tuple[str, ...]) -> Iterator[Unit]:
+        for mark in self.piece.finditer(self.text, start, end):
+            yield Unit(mark.start(), seam, self.count(mark[0]), path)
             seam = PIECE
 
     def _emit(self, units: list[Unit], end: int) -> Iterator[Chunk]:
@@ -177,7 +171,7 @@ class _Cut:
             yield Chunk(text, " > ".join(filter(None, _common([unit.path for unit in units if unit.path]))), tokens)
             return
         if len(units) == 1:
-            units = list(self._pieces(units[0], end))
+            units = list(self._pieces(units[0].start, end, units[0].seam, units[0].path))
         limit = min(self.limit, sum(unit.tokens for unit in units) - 1)
         for first, last in _stretches(self.text, units, limit):
             yield from self._emit(units[first:last], units[last].start if last < len(units) else end)

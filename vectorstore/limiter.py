@@ -11,7 +11,7 @@ from vectorstore.errors import Interrupted
 
 WINDOW_S = 60.5  # a little over a minute: what leaves evenly arrives less so
 PACE = 0.98  # of the limit
-BURST_S = 1.0  # what an idle time saves up, in seconds' worth
+BURST_S = 0.5  # what an idle time saves up, in seconds' worth: less than providers allow, so that jitter fits in
 
 
 class RateLimiter:

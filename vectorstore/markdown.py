@@ -52,17 +52,20 @@ class _Scan:
         self.path: tuple[str, ...] = ()
         self.fence = ""
         self.below = -1  # offset of the line below the last heading
+        self.first = 0  # offset of the last line that may be the first of a paragraph
 
     def run(self) -> list[Block]:
         front = _FRONT_MATTER.match(self.text)
         start = front.end() if front else 0
         if front:
             self.add(0, 0, PARAGRAPH)
+        self.first = start
         self.paragraph(start)
         for mark in _MARK.finditer(self.text, start):
             if self.fence:
                 self.close_fence(mark)
             elif mark["blank"] is not None:
+                self.first = mark.end()
                 if mark.start() != self.below:  # the text below a heading stays with it
                     self.paragraph(mark.end())
             elif mark["atx"]:
@@ -87,17 +90,14 @@ class _Scan:
         keep = sum(known < level for known in self.levels)
         self.levels = [*self.levels[:keep], level]
         self.path = (*self.path[:keep], _plain(title))
-        self.below = end + 1
+        self.below = self.first = end + 1
         self.add(start, end, level)
 
     def setext(self, mark: re.Match[str]) -> None:
         """A line under a one-line paragraph makes a heading of it."""
-        line = self.text.rfind("\n", 0, max(mark.start() - 1, 0)) + 1
-        last = self.blocks[-1] if self.blocks else None
-        if last and last.start == line < mark.start() and last.seam == PARAGRAPH:
-            title = self.text[line : mark.start() - 1]
-            if not _NO_TITLE.match(title):
-                self.heading(line, mark.end(), 1 if mark["setext"][0] == "=" else 2, title)
+        title = self.text[self.first : max(mark.start() - 1, 0)]
+        if self.first < mark.start() and "\n" not in title and not _NO_TITLE.match(title):
+            self.heading(self.first, mark.end(), 1 if mark["setext"][0] == "=" else 2, title)
 
     def open_fence(self, mark: re.Match[str]) -> None:
         if mark["fence"][0] == "~" or "`" not in mark["info"]:

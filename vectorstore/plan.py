@@ -323,8 +323,8 @@ def _mismatch(generation: Generation, pipeline: str, documents: int) -> Pipeline
     return PipelineMismatch(
         f"{documents} documents of {generation.template!r} were embedded by {generation.pipeline};"
         f" the settings now ask for {pipeline}. Their vectors must not be mixed",
-        "put the old settings back; or run `vectorkeep update --mode stale`, which builds the new vectors beside the old"
-        " ones, lets these serve until all is there, and then swaps (`vectorkeep plan --mode stale` tells the cost)",
+        "put the old settings back; or run `vectorkeep update --mode stale`: it builds the new vectors beside the old"
+        " ones, which serve until all is there (`vectorkeep plan --mode stale` tells the cost)",
     )
 
 

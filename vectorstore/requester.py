@@ -217,7 +217,7 @@ class Requester:
         return state.attempt_number >= most
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds: exponential with full jitter, no less than the provider asked. "Not now" is for all."""
+        """Seconds: exponential with full jitter, no less than the provider asked; "not now" is meant for all."""
         error = _error(state)
         if error.kind == "bad_answer":
             return 0.0  # the limiter paces it
@@ -228,10 +228,7 @@ class Requester:
         return wait
 
     def _pause(self, seconds: float) -> None:
-        if seconds > 0:
-            self._sleep(seconds)
-        if self._stop.is_set():
-            raise Interrupted("interrupted while waiting to try again", "run again to go on")
+        self._sleep(seconds)  # who is woken by `stop` learns it from the next attempt
 
     # what the run has seen of the provider, over all threads
 

@@ -200,7 +200,7 @@ class Run:
 
     def _embedding_stage(self) -> EmbeddingStage:
         settings = self._settings
-        limiter = RateLimiter(settings.requests_per_minute, settings.tokens_per_minute)
+        limiter = RateLimiter(settings.requests_per_minute, settings.tokens_per_minute, stop=self._give_up)
         requester = Requester(
             self._embedder, limiter, self._budget, max_attempts=settings.max_attempts,
             batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens, stop=self._give_up,

@@ -62,7 +62,7 @@ class Settings:
     chroma_path: Path = Path("chroma")
     chroma_url: str = ""  # http://host:port of a Chroma server; empty: embedded
     space: str = "ip"  # of unit vectors: the same distances as cosine, but kept bit for bit
-    store_batch: int = _at_least(2000, 1)  # chunks a write
+    store_batch: int = _at_least(500, 1)  # chunks a write; other threads stand still meanwhile, so not too many
     # guards
     max_delete_share: float = _at_least(0.1, 0)
     protected: bool = False  # refuse every delete

@@ -39,7 +39,7 @@ class Document(NamedTuple):
     """A document that was read.
 
     Attributes:
-        text: without a byte order mark, lines end with ``\\n``; "" for a document of white space.
+        text: without a byte order mark, lines end with ``\\n``; "" for one of white space.
         content_hash: 16 bytes of BLAKE2b over the file's bytes as they lie on the disk.
         entry: size and times of exactly these bytes; they may differ from those of the scan.
         racy: the file changed so shortly before it was read (or in the future) that another change could leave the

@@ -5,7 +5,7 @@ Every write is split to what Chroma takes at once and is read back. Nothing here
 
 from __future__ import annotations
 
-import logging
+import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PIPELINE_KEY = "vectorkeep_pipeline"  # in a collection's metadata: what made its vectors
 SERVER_BATCH = 1000  # 1,536-dimension vectors as JSON come to about 30 kB each; a server takes 40 MB a request
 ID_PAGE = 10_000
-_log = logging.getLogger(__name__)
+OPEN_FILES = 1024  # measured: enough for several hundred collections
 
 
 class Rows(NamedTuple):
@@ -61,6 +61,7 @@ class Store:
         else:
             path = settings.path(settings.chroma_path)
             path.mkdir(parents=True, exist_ok=True)
+            _allow_open_files()
             self._client = _open_embedded(path, options)
         batch = min(settings.store_batch, SERVER_BATCH) if settings.chroma_url else settings.store_batch
         self.batch = min(batch, self._client.get_max_batch_size())
@@ -220,6 +221,14 @@ def chunk_id(doc_key: str, number: int) -> str:
 def chunk_ids(doc_key: str, numbers: Iterable[int]) -> list[str]:
     """The ids of some of a document's chunks."""
     return [chunk_id(doc_key, number) for number in numbers]
+
+
+def _allow_open_files() -> None:
+    """Chroma keeps the index files of a fifth as many collections open as a process may have; too few fail a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
+        most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _connect(url: str, options: Any) -> Any:

@@ -61,7 +61,7 @@ def _billed(answer: dict[str, Any]) -> int | str:
 def _in_order(data: list[dict[str, Any]], count: int, dimension: int) -> NDArray[np.float32]:
     if len(data) != count:
         raise _Bad(f"{len(data)} vectors for {count} texts")
-    vectors = np.empty((count, dimension), np.float32)
+    vectors = np.full((count, dimension), np.nan, np.float32)  # a row left out can never pass
     seen = set()
     for item in data:
         index, vector = item["index"], _vector(item["embedding"])

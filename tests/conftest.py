@@ -1,0 +1,24 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.embeddings_server import EmbeddingsServer
+
+
+@pytest.fixture(scope="session")
+def _embeddings_server() -> Iterator[EmbeddingsServer]:
+    with EmbeddingsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def embeddings_server(_embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch) -> EmbeddingsServer:
+    """A fresh embeddings API over HTTP; the environment holds its key and its address."""
+    _embeddings_server.reset()
+    monkeypatch.setenv("OPENAI_API_KEY", _embeddings_server.key)
+    monkeypatch.setenv("OPENAI_BASE_URL", _embeddings_server.url)
+    return _embeddings_server
