@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
+from vectorstore.fingerprint import SQLITE_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +134,7 @@ def audit(store: Path, collections: Collection[str] | None = None, scratch: Path
     if not store.is_dir():
         raise files.StoreMissingError(f"no folder {store}")
     if not files.sqlite_path(store).is_file():
-        return [Damage(DamageKind.SQLITE_MISSING, f"{files.SQLITE_NAME} is missing")]
+        return [Damage(DamageKind.SQLITE_MISSING, f"{SQLITE_NAME} is missing")]
     journals = files.pending_journals(store)
     found = [Damage(DamageKind.UNFINISHED_TRANSACTION, f"{path.name} is left behind") for path in journals]
     try:

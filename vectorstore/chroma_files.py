@@ -20,14 +20,16 @@ import json
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SQLITE_NAME = "chroma.sqlite3"
+from vectorstore.fingerprint import SQLITE_NAME
+
+_SQL_VARIABLES = 1_000  # a statement
 SEGMENT_FILES = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin", "index_metadata.pickle")
 KNOWN_MIGRATIONS = {"sysdb": 10, "metadb": 6, "embeddings_queue": 2}
 _COLUMNS = {
@@ -207,6 +209,17 @@ def count_ids(db: sqlite3.Connection, collection: StoredCollection) -> int:
     """Ids of the collection in SQLite; queue rows that SQLite has not taken in are not counted."""
     sql = "SELECT count(*) FROM embeddings WHERE segment_id = ?"
     return int(db.execute(sql, (collection.metadata_segment,)).fetchone()[0])
+
+
+def present_ids(db: sqlite3.Connection, metadata_segment: str, ids: Sequence[str]) -> set[str]:
+    """Which of `ids` SQLite holds."""
+    found: set[str] = set()
+    for start in range(0, len(ids), _SQL_VARIABLES):
+        page = ids[start : start + _SQL_VARIABLES]
+        marks = ",".join("?" * len(page))
+        sql = f"SELECT embedding_id FROM embeddings WHERE segment_id = ? AND embedding_id IN ({marks})"
+        found.update(row[0] for row in db.execute(sql, (metadata_segment, *page)).fetchall())
+    return found
 
 
 def iter_ids(db: sqlite3.Connection, collection: StoredCollection, page: int = 10_000) -> Iterator[str]:

@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--workspace", metavar="DIR", help=f"the folder with {SETTINGS_FILE}")
-    common.add_argument("--json", action="store_true", help="print one JSON object")
+    # Before the command or after it; SUPPRESS keeps the one from undoing the other.
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_common(common)
     choice = argparse.ArgumentParser(add_help=False)
     choice.add_argument("--mode", default="changed", help="changed (default), missing, stale or all")
     choice.add_argument("--collection", action="append", default=[], metavar="NAME", help="only this one; repeatable")
@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="vectorkeep", description="Keeps a Chroma vector store in step with its documents.", epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    _add_common(parser)
+    parser.set_defaults(workspace=None, json=False)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(
@@ -83,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("status", _status, "what the store holds, the last run, and what was spent")
     return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", metavar="DIR", help=f"the folder with {SETTINGS_FILE}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -220,7 +220,8 @@ class FileSource:
     def _settled(self, key: str) -> tuple[bytes, os.stat_result]:
         """The bytes of a file, and the stat that held before and after they were read."""
         for attempt in range(READ_ATTEMPTS):
-            time.sleep(0.02 * attempt)
+            if attempt:
+                time.sleep(0.02 * attempt)
             try:
                 raw, before, after = self._read_once(key)
             except FileNotFoundError:

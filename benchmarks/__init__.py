@@ -1,0 +1,1 @@
+"""Floors, Vectorkeep and its peers on the same work, into one table: ``python -m benchmarks.run``."""

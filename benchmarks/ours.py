@@ -1,0 +1,45 @@
+"""Vectorkeep as its users run it: the command line, configured by the environment."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+from benchmarks import measure
+
+
+def available() -> bool:
+    """Whether the command line is there."""
+    return importlib.util.find_spec("vectorstore.cli") is not None
+
+
+def settings(corpus: str, dimension: int) -> dict[str, str]:
+    """The settings of a run with the instant embedder."""
+    return {
+        "VECTORKEEP_EMBEDDER": "hash",
+        "VECTORKEEP_DIMENSIONS": str(dimension),
+        "VECTORKEEP_SOURCE": os.path.abspath(corpus),
+        "VECTORKEEP_COLLECTION": "docs",
+    }
+
+
+def init(workspace: str, env: dict[str, str]) -> None:
+    """Make a workspace; not measured: it is done once in a store's life."""
+    os.makedirs(workspace)
+    measure.run(command(workspace, "init"), env)
+
+
+def update(workspace: str, env: dict[str, str]) -> measure.Sample:
+    """One ``vectorkeep update``."""
+    return measure.run(command(workspace, "update"), env).sample
+
+
+def command(workspace: str, *words: str) -> list[str]:
+    """The command line of one verb."""
+    return [sys.executable, "-m", "vectorstore.cli", "--workspace", workspace, *words]
+
+
+def store(workspace: str) -> str:
+    """Where a workspace keeps its Chroma store."""
+    return os.path.join(workspace, "chroma")
