@@ -127,3 +127,73 @@ def test_kills_while_documents_change(tmp_path: Path, server: ServerProcess) -> 
     workspace.update()
     workspace.assert_in_step()
     assert max(server.bill.by_text[sha_of(text)] for text in workspace.texts()) <= 2
+
+
+# After one step is before the next.
+STEPS = [
+    "before vectorstore.budget:Budget.reserve 5",
+    "after vectorstore.budget:Budget.reserve 5",
+    "after vectorstore.budget:Reservation.settle 5",
+    "after vectorstore.cache:VectorCache.put_many 3",
+    "after vectorstore.ledger:Ledger.store_opened",
+    "after vectorstore.ledger:Ledger.intend 2",
+    "after vectorstore.store:Store.upsert 2",
+    "after vectorstore.store:Store.delete 2",
+    "after vectorstore.ledger:Ledger.commit 2",
+    "after vectorstore.cache:VectorCache.released 2",
+    "before vectorstore.ledger:Ledger.forget",
+    "after vectorstore.ledger:Ledger.forget",
+    "after vectorstore.store:Store.close",
+    "after vectorstore.ledger:Ledger.store_closed",
+    "after vectorstore.ledger:Ledger.record_run",
+]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, _server: ServerProcess) -> Workspace:
+    """40 documents in step."""
+    workspace = Workspace(tmp_path_factory.mktemp("filled") / "w", _server, store_batch=10, batch_texts=2, concurrency=2)
+    workspace.fill(40, sections=2)
+    workspace.update()
+    return workspace
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_kill_beside_every_step(tmp_path: Path, filled: Workspace, server: ServerProcess, step: str) -> None:
+    """Whatever step a run is killed beside, the next one pays at most what was in flight, and ends in step."""
+    workspace = filled.copy(tmp_path / "w")
+    for n in range(30):  # longer, shorter, gone
+        workspace.write(f"00/page-{n:05d}.md", document(("new", n), 1 + n % 4))
+    (workspace.docs / "00/page-00039.md").unlink()
+    texts = workspace.texts()
+    assert workspace.start("update", die=step).killed(), "the step was never reached"
+    lost = uncached(workspace, texts)
+    assert len(lost) <= 4
+    workspace.update()
+    workspace.assert_in_step()
+    assert {sha: 2 for sha in lost} == {sha: times for sha, times in server.bill.by_text.items() if times > 1}
+    assert set(server.bill.by_text) <= {sha_of(text) for text in texts}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "step",
+    [
+        "before vectorstore.swap:begin_swap", "after vectorstore.swap:begin_swap",
+        "after vectorstore.store:Store.rename 1", "after vectorstore.store:Store.rename 2",
+        "after vectorstore.ledger:Ledger.swap", "after vectorstore.swap:finish_swap",
+    ],
+)  # fmt: skip
+def test_kill_beside_every_step_of_a_swap(
+    tmp_path: Path, filled: Workspace, server: ServerProcess, step: str
+) -> None:
+    """Killed while new vectors take the place of old ones, the next run ends with the new ones, paid once."""
+    workspace = filled.copy(tmp_path / "w", dimensions=32)
+    assert workspace.start("update", "--mode", "stale", die=step).killed(), "the step was never reached"
+    workspace.update("--mode", "stale")
+    assert workspace.update()["kinds"] == {"unchanged": 40}
+    assert paid(server) == len(workspace.texts())
+    collections = {key.partition("/")[0] for key in workspace.rows()}
+    assert len(collections) == 2 and "docs" in collections
+    workspace.assert_in_step(collection="docs")

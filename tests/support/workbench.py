@@ -75,9 +75,9 @@ class Result(NamedTuple):
 class Run:
     """A run under way."""
 
-    def __init__(self, workspace: Workspace, argv: list[str], cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, workspace: Workspace, argv: list[str], cwd: Path, env: Mapping[str, str], die: str) -> None:
         self._folder = Path(tempfile.mkdtemp(dir=workspace.root.parent, prefix="run-"))
-        arguments = (argv, dict(env), str(cwd), str(self._folder), FILE_LIMIT)
+        arguments = (argv, dict(env), str(cwd), str(self._folder), FILE_LIMIT, die)
         from tests.support.run_process import run
 
         self.process = _FORKS.Process(target=run, args=arguments)
@@ -93,6 +93,11 @@ class Run:
         self.process.kill()
         self.process.join()
         return at
+
+    def killed(self, timeout: float = 60) -> bool:
+        """Wait for the end; whether it was a SIGKILL."""
+        self.process.join(timeout)
+        return self.process.exitcode == -signal.SIGKILL
 
     def signal(self, number: int) -> None:
         assert self.process.pid
@@ -134,6 +139,11 @@ class Workspace:
             **settings,
         }  # fmt: skip
 
+    def copy(self, root: Path, **settings: Any) -> Workspace:
+        """A copy of all of it in another place, with some settings changed."""
+        shutil.copytree(self.root, root)
+        return Workspace(root, self.server, **{**self.values, **settings})
+
     # documents
 
     def write(self, key: str, text: str | bytes) -> Path:
@@ -168,10 +178,10 @@ class Workspace:
                 env[variable] = value if isinstance(value, str) else json.dumps(value, default=str)
         return env
 
-    def start(self, *argv: str, cwd: Path | None = None, **over: Any) -> Run:
-        """A run of the command line: ``start("update", max_cost_usd=1)``."""
+    def start(self, *argv: str, cwd: Path | None = None, die: str = "", **over: Any) -> Run:
+        """A run of the command line: ``start("update", max_cost_usd=1)``; ``die``: see ``run_process.run``."""
         full = [argv[0], "--workspace", str(self.root), *argv[1:]]
-        return Run(self, full, cwd or self.root, self.env(**over))
+        return Run(self, full, cwd or self.root, self.env(**over), die)
 
     def run(self, *argv: str, code: int | None = None, timeout: float = 60, **over: Any) -> Result:
         """The same to its end, with ``--json``; ``code`` is what it has to exit with."""
@@ -216,9 +226,9 @@ class Workspace:
             copy = Path(shutil.copytree(self.store, Path(folder) / "chroma"))
             return read_store(copy)
 
-    def assert_in_step(self) -> dict[str, Row]:
-        """The store holds the documents' chunks, all of them, nothing else, each under its own unit vector."""
-        rows = self.rows()
+    def assert_in_step(self, collection: str = "") -> dict[str, Row]:
+        """The store (or one collection) holds the documents' chunks, all, nothing else, each under its own vector."""
+        rows = {key: row for key, row in self.rows().items() if not collection or key.startswith(f"{collection}/")}
         chunker = Chunker(self.values["chunk_tokens"])
         due = {}
         for path in self.docs.rglob("*.md"):
