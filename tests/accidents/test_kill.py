@@ -194,6 +194,9 @@ def test_kill_beside_every_step_of_a_swap(
     workspace.update("--mode", "stale")
     assert workspace.update()["kinds"] == {"unchanged": 40}
     assert paid(server) == len(workspace.texts())
+    assert workspace.run("status", code=0).report["collections"] == {"docs": {"documents": 40, "chunks": 80}}
+    workspace.write("00/page-00000.md", document("edited", 3))
+    workspace.update()
     collections = {key.partition("/")[0] for key in workspace.rows()}
-    assert len(collections) == 2 and "docs" in collections
+    assert len(collections) == 2 and all(name == "docs" or name.count("--old-") == 1 for name in collections)
     workspace.assert_in_step(collection="docs")
