@@ -37,8 +37,7 @@ def finish_swap(settings: Settings, ledger: Ledger) -> list[str]:
         _rename(store, ledger, old, new, journal)
     finally:
         store.close()
-    ledger.swap(old.id, new.id, building_suffix(new.pipeline), journal["retired_suffix"])
-    ledger.remember(JOURNAL, None)
+    ledger.swap(old.id, new.id, building_suffix(new.pipeline), journal["retired_suffix"], JOURNAL)
     if not settings.chroma_url:
         ledger.store_closed(fingerprint(settings.path(settings.chroma_path)))
     return [
