@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import chromadb  # noqa: F401  two seconds that a fork saves
+import chromadb
 import chromadb.api.rust  # noqa: F401
 
 import vectorstore.embedders.openai

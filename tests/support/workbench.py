@@ -264,9 +264,7 @@ def read_store(path: Path) -> dict[str, Row]:
         for collection in client.list_collections():
             ids = collection.get(include=[])["ids"]
             for start in range(0, len(ids), 2000):
-                page = collection.get(
-                    ids=ids[start : start + 2000], include=["embeddings", "documents", "metadatas"]
-                )
+                page = collection.get(ids=ids[start : start + 2000], include=["embeddings", "documents", "metadatas"])
                 columns = (page["ids"], page["embeddings"], page["documents"], page["metadatas"])
                 for id_, vector, text, metadata in zip(*columns, strict=True):
                     content = json.dumps(metadata, sort_keys=True)
