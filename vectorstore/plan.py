@@ -15,6 +15,7 @@ from vectorstore.errors import ConfigurationError, DocumentError, EmptySource, P
 from vectorstore.ledger import Generation, Intent, Ledger, StatRow
 from vectorstore.naming import building_suffix, collection_name
 from vectorstore.presence import Presence, look_at_store
+from vectorstore.prices import price_per_token, usd
 from vectorstore.settings import Settings
 from vectorstore.source import Entry, FileSource
 
@@ -40,6 +41,8 @@ class Plan:
             can't be read). An added document may turn out to be a moved one, a changed one to be unchanged, once its
             content is read.
         bytes: of the documents to read.
+        estimated_tokens, estimated_cost_usd: of these documents, from this corpus's own bytes a token, as if nothing
+            of them were in the vector cache.
         problems: documents and folders that the scan could not see.
         refusals: the guards that say no, if any; an update raises the first.
         damage: what an update would mend in the store first, in words.
@@ -60,8 +63,8 @@ class Plan:
         self.counts: dict[str, int] = dict.fromkeys(
             ("added", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown"), 0
         )
-        self.bytes = 0
-        self.emptied = 0
+        self.bytes = self.emptied = self.estimated_tokens = 0
+        self.estimated_cost_usd = 0.0
         self.by_collection: dict[str, dict[str, int]] = {}
         self.problems: list[DocumentError] = []
         self.refusals: list[Refused] = []
@@ -166,6 +169,8 @@ def make_plan(
         plan.counts["stale"] = sum(documents for documents, _ in ledger.collections(generation.id).values())
         plan.refusals.append(_mismatch(generation, pipeline, plan.counts["stale"]))
     _guard(plan, settings, ledger, seen, comparison.known, max_deletes)
+    if plan.to_read:
+        _estimate(plan, settings, ledger)
     return plan
 
 
@@ -291,10 +296,11 @@ class _Comparison:
         counts[kind] = counts.get(kind, 0) + 1
 
 
-def estimate_tokens(ledger: Ledger, plan: Plan) -> int:
-    """Roughly how many tokens the documents to read have, from this corpus's own bytes a token."""
+def _estimate(plan: Plan, settings: Settings, ledger: Ledger) -> None:
     size, tokens = ledger.tokens(plan.generation.id)
-    return round(plan.bytes / (size / tokens if size and tokens else BYTES_PER_TOKEN))
+    plan.estimated_tokens = round(plan.bytes / (size / tokens if size and tokens else BYTES_PER_TOKEN))
+    price = price_per_token(settings.model_name, settings.prices, billable=settings.embedder == "openai")
+    plan.estimated_cost_usd = usd(plan.estimated_tokens * price)
 
 
 def _is_hidden(doc_key: str, source: FileSource) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from vectorstore.errors import DocumentError
 from vectorstore.ledger import Ledger
 from vectorstore.pipeline import Pipeline
-from vectorstore.plan import Plan, estimate_tokens, make_plan
+from vectorstore.plan import Plan, make_plan
 from vectorstore.progress import Progress
 from vectorstore.settings import Settings
 
@@ -79,7 +79,7 @@ def preview(
             if exact and plan.to_read and not plan.refusals:
                 _read(settings, pipeline, plan, ledger, count, on_progress)
             else:
-                count.tokens = estimate_tokens(ledger, plan)
+                count.tokens = plan.estimated_tokens
             return _preview(settings, pipeline, plan, count, exact)
     finally:
         ledger.close()

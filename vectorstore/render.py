@@ -50,6 +50,8 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
 def plan_text(plan: Plan) -> str:
     """The plan before an update, in a line or two."""
     lines = [f"plan: {_counts(plan.counts)}"]
+    if plan.estimated_cost_usd:
+        lines.append(f"  at most   about {plan.estimated_tokens:,} tokens, ${plan.estimated_cost_usd:.4f}")
     lines += [f"  first: {damage}" for damage in plan.damage]
     return "\n".join(lines)
 

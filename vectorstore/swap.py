@@ -20,7 +20,7 @@ JOURNAL = "swap"
 
 def begin_swap(ledger: Ledger, serving: Generation, building: Generation, now: float) -> None:
     """Write down what is about to be swapped."""
-    retired = time.strftime("--old-%Y%m%d%H%M%S", time.gmtime(now))
+    retired = f"--old-{serving.id}-{time.strftime('%Y%m%d', time.gmtime(now))}"
     ledger.remember(JOURNAL, {"serving": serving.id, "building": building.id, "retired_suffix": retired})
 
 

@@ -139,12 +139,16 @@ def _apply(
         checkpoint.write()
         on_progress(progress)
 
-    checkpoint.write(now=True)
     run = Run(settings, pipeline, plan, ledger, progress, stop or threading.Event(), tick, clock)
     try:
+        checkpoint.write(now=True)
         run.execute()
     except VectorkeepError as error:
         outcome.error = error
+    except BaseException:
+        progress.state = "interrupted"
+        checkpoint.write(now=True)
+        raise
     finally:
         outcome.failures.update(run.failures)
         outcome.notes += run.notes

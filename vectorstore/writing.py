@@ -150,7 +150,8 @@ class WritingStage:
         with self._changed:
             self._outstanding -= sum(len(job.reading.write) for job in jobs)
             self._changed.notify_all()
-        self._progress.add(documents_done=len(good), failed=sum(bool(job.failure) for job in jobs))
+        failed = sum(bool(job.failure) for job in jobs)
+        self._progress.add(documents_done=len(good) + failed, failed=failed)
         jobs.clear()
         self._written()
 
