@@ -70,7 +70,10 @@ class Plan:
         self.refusals: list[Refused] = []
         # An unnamed SQLite file: SQLite keeps it in memory while it is small and deletes it in any case.
         self._spool = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._spool.execute("CREATE TABLE work (doc_key TEXT, collection TEXT, kind TEXT, size, mtime_ns, ctime_ns)")
+        self._spool.execute(
+            "CREATE TABLE work (doc_key TEXT PRIMARY KEY, collection TEXT, kind TEXT, size, mtime_ns, ctime_ns)"
+            " WITHOUT ROWID"
+        )
         self._spool.execute("CREATE TABLE deletes (doc_key TEXT PRIMARY KEY, collection TEXT) WITHOUT ROWID")
 
     @property
@@ -89,10 +92,19 @@ class Plan:
         building = self.generation.state == "building"  # then at least the swap is left to do
         return not (self.to_read or self.counts["deleted"] or self.abandoned or self.damage or building)
 
-    def work(self) -> Iterator[Work]:
-        """The documents to read, by ``doc_key``."""
-        for key, collection, kind, *stat in self._spool.execute("SELECT * FROM work ORDER BY rowid"):
-            yield Work(key, collection, kind, Entry(key, *stat))
+    def work(self, kind: str = "%") -> Iterator[Work]:
+        """The documents to read, or those of one kind, by ``doc_key``."""
+        sql = "SELECT * FROM work WHERE kind LIKE ? ORDER BY doc_key"
+        for key, collection, what, *stat in self._spool.execute(sql, (kind,)):
+            yield Work(key, collection, what, Entry(key, *stat))
+
+    def drop(self, work: Work) -> None:
+        """Take out a document that turned out to be unchanged."""
+        self._spool.execute("DELETE FROM work WHERE doc_key = ?", (work.doc_key,))
+        self.counts[work.kind] -= 1
+        self.counts["unchanged"] += 1
+        self.by_collection[work.collection][work.kind] -= 1
+        self.bytes -= work.entry.size
 
     def deletes(self) -> Iterator[tuple[str, str]]:
         """``(doc_key, collection)`` of the documents that are gone from the source."""

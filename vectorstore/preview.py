@@ -70,10 +70,15 @@ def preview(
     Args:
         choice: as for ``plan.make_plan``.
     """
+    from vectorstore.reading import find_untouched
+
     pipeline = Pipeline.of(settings)
     ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
     try:
         with make_plan(settings, ledger, pipeline.id, **choice) as plan:
+            if exact and not plan.refusals:
+                for _ in find_untouched(plan, ledger):
+                    pass
             kinds = {kind: count for kind, count in plan.counts.items() if count}
             count = _Count(kinds, {problem.doc_key: problem.reason for problem in plan.problems})
             if exact and plan.to_read and not plan.refusals:

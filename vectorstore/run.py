@@ -134,9 +134,6 @@ class Run:
                 self._progress.add(failed=1, documents_done=1)
                 continue
             self._progress.count_kind(reading.kind)
-            if reading.kind == "unchanged":
-                writing.touch(reading.document)
-                continue
             if not reading.chunks:
                 self._empty.append(work.doc_key)
             if writing.is_full(len(reading.write)):
@@ -215,8 +212,9 @@ class Run:
             self._embedder, limiter, self._budget, max_attempts=settings.max_attempts,
             batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens, stop=self._give_up,
         )  # fmt: skip
+        computes_here = not self._embedder.billable  # more threads would only share the interpreter's lock
         return EmbeddingStage(
-            requester, self._cache, self._progress, concurrency=settings.concurrency,
+            requester, self._cache, self._progress, concurrency=1 if computes_here else settings.concurrency,
             batch_texts=requester.max_texts, batch_tokens=requester.max_tokens,
             ready=self._writing.put, failed=self._fail, waiting=self._halted,
         )  # fmt: skip
