@@ -49,6 +49,7 @@ class Plan:
         leftovers: how many chunks of a document the store may hold, where that is more than the ledger knows.
         abandoned: what killed runs wrote of documents that are gone.
         whole: whether all documents were looked at.
+        notes: what else a person should know.
     """
 
     def __init__(self, generation: Generation, source: FileSource, presence: Presence, intents: list[Intent]) -> None:
@@ -59,6 +60,7 @@ class Plan:
         for intent in intents:
             self.leftovers[intent.doc_key] = max(intent.chunks, self.leftovers.get(intent.doc_key, 0))
         self.abandoned: list[Intent] = []
+        self.notes = list(presence.notes)
         self.whole = True
         self.counts: dict[str, int] = dict.fromkeys(
             ("added", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown"), 0
@@ -175,6 +177,11 @@ def make_plan(
     comparison = _Comparison(plan, settings, mode, scope, verify_content, intents)
     seen = comparison.run(source, ledger)
     plan.abandoned = comparison.abandoned(source)
+    if comparison.strays and plan.whole:
+        plan.notes.append(
+            f"the store holds chunks of {len(comparison.strays)} documents that neither source nor ledger knows,"
+            f" {min(comparison.strays)!r} among them; they are left alone"
+        )
     plan.problems = [p for p in source.problems if scope is None or _problem_in_scope(p, doc_keys)]
     _check_scope(plan, ledger, collections, doc_keys)
     if mismatch:
@@ -207,6 +214,7 @@ class _Comparison:
         self.template = settings.collection
         self.intents = {intent.doc_key: intent for intent in intents}  # those whose document was not met yet
         self.half_written = frozenset(self.intents)
+        self.strays = set(plan.presence.leftovers)  # documents in the store that were not met yet
         self.work: list[tuple[object, ...]] = []
         self.gone: list[tuple[str, str]] = []
 
@@ -252,6 +260,7 @@ class _Comparison:
 
     def _known(self, entry: Entry, row: StatRow) -> None:
         self.intents.pop(row.doc_key, None)
+        self.strays.discard(row.doc_key)
         if self.mode == "stale":  # what serves is of the settings' own pipeline: nothing is stale
             self.plan.counts["unchanged"] += 1
             return
@@ -273,6 +282,7 @@ class _Comparison:
 
     def _work(self, kind: str, entry: Entry, collection: str) -> None:
         self.intents.pop(entry.doc_key, None)
+        self.strays.discard(entry.doc_key)
         if self.mode == "stale" and kind == "added":
             return
         self.plan.counts[kind] += 1
@@ -294,6 +304,7 @@ class _Comparison:
 
     def _gone(self, row: StatRow, source: FileSource) -> None:
         self.intents.pop(row.doc_key, None)
+        self.strays.discard(row.doc_key)
         if _is_hidden(row.doc_key, source):
             self.plan.counts["unknown"] += 1  # its folder can't be read: that is no reason to delete it
         elif self.mode in ("missing", "stale"):

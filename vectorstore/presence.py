@@ -64,6 +64,8 @@ class Presence:
             doc_key, _, number = id_.rpartition("#")
             if number.isdigit():
                 self.leftovers[doc_key] = max(int(number) + 1, self.leftovers.get(doc_key, 0))
+                if ledger.document(generation.id, doc_key):
+                    self._lost.add((collection, doc_key))  # written anew, it loses what is too much
 
     def lose(self, collection: str, documents: int) -> None:
         """Note that a whole collection is gone."""

@@ -41,6 +41,7 @@ class Preview:
     damage: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     nothing_to_do: bool = False
     exit_code: int = 0
 
@@ -153,6 +154,7 @@ def _preview(settings: Settings, pipeline: Pipeline, plan: Plan, count: _Count, 
         damage=plan.damage,
         failures=count.failures,
         refusals=[str(refusal) for refusal in plan.refusals],
+        notes=plan.notes,
         nothing_to_do=plan.nothing_to_do,
         exit_code=exit_code,
     )

@@ -70,6 +70,7 @@ def preview_text(found: Preview) -> str:
     if found.seconds:
         lines.append(f"  time      {_duration(found.seconds)} or more, at the provider's limits")
     lines += [f"  first     {damage}" for damage in found.damage]
+    lines += [f"  note      {note}" for note in found.notes]
     if len(found.collections) > 1:
         lines += ["", *_collections(found.collections)]
     lines += _failures(found.failures)

@@ -80,7 +80,7 @@ class Run:
             self.failures |= self._writing.failures
             if self._empty:
                 self.notes.append(f"{len(self._empty)} documents have no text, {self._empty[0]!r} among them")
-            self.notes += self._plan.presence.notes + self._files.notes
+            self.notes += self._files.notes
             self._progress.add(chunks_repaired=self._files.repaired)
             self._cache.close()
             self._budget.close()

@@ -112,7 +112,7 @@ def update(
                 on_plan(plan)
                 progress.documents_total = plan.to_read + plan.counts["deleted"]
                 progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
-                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes)
+                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes + plan.notes)
                 if plan.refusals:
                     outcome.error = plan.refusals[0]
                 elif not plan.nothing_to_do:
