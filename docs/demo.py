@@ -24,6 +24,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 MARK = ".made-by-demo"  # only a folder with this file is ever removed
+OWN = ("*.md", "docs/*.md", ".hashes/*.md", "backups/*.md", "benchmarks/*.md", "tests/*.md")
 LICENCE = re.compile(r"(LICEN[SC]E|COPYING|NOTICE)", re.IGNORECASE)
 NOT_PROSE = re.compile(r"(^|/)(tests?|data|templates?|schemas|\.\w+)/|AGENTS|SKILL|dist-info/", re.IGNORECASE)
 DECORATION = re.compile(r"^\s*(\[?!\[.*|</?\w[^>]*>(<.*>)?|\.\. (image|\|).*|:(target|alt|width|height|align):.*)\s*$")
@@ -125,7 +126,7 @@ def start_clean(workspace: Path) -> None:
 
 def collect(docs: Path) -> dict[str, int]:
     """Write the documents, ``docs/<folder>/<name>.md``; how many there are by folder."""
-    installed = sorted(distributions(), key=lambda d: d.name.lower())
+    installed = sorted((d for d in distributions() if d.name != "vectorkeep"), key=lambda d: d.name.lower())
     kinds = {
         "project": project_pages(),
         "readmes": (page for each in installed for page in readme(each)),
@@ -144,7 +145,7 @@ def collect(docs: Path) -> dict[str, int]:
 
 def project_pages() -> Iterator[tuple[str, str]]:
     """This project's own pages."""
-    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")]:
+    for path in (path for pattern in OWN for path in PROJECT.glob(pattern)):
         relative = path.relative_to(PROJECT)
         yield "-".join(relative.with_suffix("").parts).lstrip("."), path.read_text("utf-8")
 
