@@ -26,11 +26,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 MARK = ".made-by-demo"  # only a folder with this file is ever removed
 OWN = ("*.md", "docs/*.md", ".hashes/*.md", "backups/*.md", "benchmarks/*.md", "tests/*.md")
 LICENCE = re.compile(r"(LICEN[SC]E|COPYING|NOTICE)", re.IGNORECASE)
-NOT_PROSE = re.compile(r"(^|/)(tests?|data|templates?|schemas|\.\w+)/|AGENTS|SKILL|dist-info/", re.IGNORECASE)
+NOT_PROSE = re.compile(r"(^|/)(tests?|data|templates?|schemas|\.\w+)/|dist-info/|/(?!README)[A-Z]+\.")
 DECORATION = re.compile(r"^\s*(\[?!\[.*|</?\w[^>]*>(<.*>)?|\.\. (image|\|).*|:(target|alt|width|height|align):.*)\s*$")
-SETTLED_S = (
-    2.1  # what changed less than two seconds before it was read is read again: clocks of file systems are coarse
-)
+# What changed less than two seconds before it was read is read again: clocks of file systems are coarse.
+SETTLED_S = 2.1
 SHORTEST = 300  # characters: less is a placeholder
 
 
