@@ -11,10 +11,11 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import Flow, State
 from prefect.exceptions import ParameterTypeError
+from prefect.logging.handlers import PrefectConsoleHandler
 
 from tasks.states import exit_code
 
@@ -29,7 +30,7 @@ def run_by_hand(flow: Flow[..., Any], argv: Sequence[str] | None = None) -> int:
     parameters = _parameters(flow, argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Prefect passes SIGTERM on once the run has stopped
     try:
-        state: State[Any] = flow(**parameters, return_state=True)
+        state = cast(State[Any], flow(**parameters, return_state=True))
         return exit_code(state)
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)
@@ -69,8 +70,9 @@ def _quieten() -> None:
     """On the terminal only what the tasks say, and what goes wrong; Prefect's server still gets every line."""
     os.environ.setdefault("NO_COLOR", "1")  # colours would end up in the server's log
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_worth_reading)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(_worth_reading)
+            handler.setFormatter(logging.Formatter("%(message)s"))
 
 
 def _worth_reading(record: logging.LogRecord) -> bool:

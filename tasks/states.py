@@ -52,9 +52,7 @@ def after_preview(found: Preview) -> State[Any]:
 
 def own(state: State[Any]) -> State[Any]:
     """A task's final state as its flow's: returned as it is, Prefect would make "1/1 states failed" of it."""
-    return State(
-        type=state.type, name=state.name, message=state.message, data=state.result(raise_on_failure=False)
-    )
+    return State(type=state.type, name=state.name, message=state.message, data=state.result(raise_on_failure=False))
 
 
 def exit_code(state: State[Any]) -> int:
