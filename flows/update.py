@@ -33,8 +33,8 @@ def update(
     Args:
         dry_run: Only show the plan and what it would cost. Nothing is changed, nothing is paid.
         mode: "changed": whatever is out of step, as every night. "missing": only what the store has lost. "stale": only
-            documents the ledger knows, read and compared again. "all": every document again; vectors that were paid
-            for are not paid for again.
+            what another model or chunker made, built anew beside the old, which serves until all is there. "all":
+            every document again; vectors that were paid for are not paid for twice.
         collections: Only these collections, by name. None given: all.
         doc_keys: Only these documents, by their path relative to the source folder. None given: all.
         max_cost_usd: The cap of this run, in US dollars. The run stops before it passes the cap, and the next run goes

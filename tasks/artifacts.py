@@ -100,11 +100,11 @@ def preview_page(found: Preview) -> str:
     about = "" if found.exact else "about "
     cap = f" (cap ${found.max_cost_usd:.2f})" if found.max_cost_usd is not None else ""
     rows = {
+        "pipeline": f"`{found.pipeline}`",
         "chunks to write": f"{found.chunks:,}, of them {found.chunks_cached:,} without paying",
         "tokens to pay": f"{about}{found.tokens:,}",
         "cost": f"{about}${found.cost_usd:.6f}{cap}",
         "time": f"{duration_text(found.seconds)} or more, at the provider's limits" if found.seconds else "",
-        "pipeline": f"`{found.pipeline}`",
     }
     over = found.max_cost_usd is not None and found.cost_usd > found.max_cost_usd
     return _page(
@@ -133,18 +133,19 @@ def plan_page(plan: Plan) -> str:
 def update_page(report: UpdateReport) -> str:
     """Markdown."""
     rows = {
+        "run": f"`{report.run}`",
         "chunks written": f"{report.chunks_written:,}: {report.chunks_embedded:,} embedded,"
         f" {report.chunks_from_cache:,} without paying",
         "chunks deleted": f"{report.chunks_deleted:,}" if report.chunks_deleted else "",
         "chunks repaired": f"{report.chunks_repaired:,}" if report.chunks_repaired else "",
         "cost": f"${report.cost_usd:.6f} for {report.tokens_billed or report.tokens_embedded:,} tokens",
         "time": duration_text(report.seconds),
-        "run": f"`{report.run}`",
     }
+    title = report.state if report.message or not report.failures else "completed in part"
     why = f"> **{report.state.capitalize()}:** {_escaped(report.message)}" if report.message else ""
     next_step = f">\n> **Next:** {_escaped(report.hint)}" if report.hint else ""
     return _page(
-        f"{report.state.capitalize()}: {counts_text(report.kinds)}",
+        f"{title.capitalize()}: {counts_text(report.kinds)}",
         ["\n".join(part for part in (why, next_step) if part)],
         rows,
         {"Notes": [_escaped(note) for note in report.notes]},
@@ -159,8 +160,8 @@ def _page(
 ) -> str:  # fmt: skip
     parts = [f"## {title}", *(quote for quote in quotes if quote)]
     if any(rows.values()):
-        table = ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items() if value)]
-        parts.append("\n".join(table))
+        table = [f"| {name} | {value} |" for name, value in rows.items() if value]
+        parts.append("\n".join([table[0], "| --- | --- |", *table[1:]]))
     for heading, items in lists.items():
         if items:
             parts.append(f"### {heading}\n" + "\n".join(f"- {item}" for item in items))

@@ -7,11 +7,13 @@ Refused        a safety guard said no, nothing was changed. A kind of Failed
 Failed         anything else, also when documents failed while the others were written
 =============  ===========================================================================================
 
-A failed state carries the library's error, and so its exit code; its message says the cause and the next step.
+A failed state carries the library's error, and so its exit code; its message says the cause and the next step. Prefect
+logs every failed run a second time, with a traceback through its engine: for the library's own errors that is left out.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect import State
@@ -66,3 +68,11 @@ def _some_failed(failures: dict[str, str], hint: str) -> VectorkeepError:
     first, reason = next(iter(failures.items()))
     count = "1 document" if len(failures) == 1 else f"{len(failures):,} documents"
     return VectorkeepError(f"{count} failed, {first!r} first: {reason}", hint)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], VectorkeepError))
+
+
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_is_news)
