@@ -49,7 +49,7 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
 
 def plan_text(plan: Plan) -> str:
     """The plan before an update, in a line or two."""
-    lines = [f"plan: {_counts(plan.counts)}"]
+    lines = [f"plan: {counts_text(plan.counts)}"]
     if plan.estimated_cost_usd:
         lines.append(f"  at most   about {plan.estimated_tokens:,} tokens, ${plan.estimated_cost_usd:.4f}")
     lines += [f"  first: {damage}" for damage in plan.damage]
@@ -61,14 +61,14 @@ def preview_text(found: Preview) -> str:
     if found.nothing_to_do and not found.refusals:
         return f"nothing to do: {found.kinds.get('unchanged', 0):,} documents are in step ({found.pipeline})"
     about = "" if found.exact else "about "
-    lines = [f"plan: {_counts(found.kinds)}", f"  pipeline  {found.pipeline}"]
+    lines = [f"plan: {counts_text(found.kinds)}", f"  pipeline  {found.pipeline}"]
     if found.exact:
         lines.append(f"  chunks    {found.chunks:,} to write, {found.chunks_cached:,} of them without paying")
     lines.append(f"  tokens    {about}{found.tokens:,}")
     cap = f", the cap is ${found.max_cost_usd:.2f}" if found.max_cost_usd is not None else ""
     lines.append(f"  cost      {about}${found.cost_usd:.6f}{cap}")
     if found.seconds:
-        lines.append(f"  time      {_duration(found.seconds)} or more, at the provider's limits")
+        lines.append(f"  time      {duration_text(found.seconds)} or more, at the provider's limits")
     lines += [f"  first     {damage}" for damage in found.damage]
     lines += [f"  note      {note}" for note in found.notes]
     if len(found.collections) > 1:
@@ -83,7 +83,7 @@ def update_text(report: UpdateReport) -> str:
     touched = any(count for kind, count in report.kinds.items() if kind not in ("unchanged", "unknown"))
     if report.state == "completed" and not touched and not report.failures and not report.notes:
         return f"nothing to do: {report.kinds.get('unchanged', 0):,} documents are in step ({report.seconds:.1f} s)"
-    lines = [f"{_colour(report.state)}: {_counts(report.kinds)} in {_duration(report.seconds)}"]
+    lines = [f"{_colour(report.state)}: {counts_text(report.kinds)} in {duration_text(report.seconds)}"]
     lines.append(
         f"  chunks    {report.chunks_written:,} written: {report.chunks_embedded:,} embedded,"
         f" {report.chunks_from_cache:,} without paying; {report.chunks_deleted:,} deleted"
@@ -123,7 +123,7 @@ def status_text(found: Mapping[str, Any]) -> str:
     if last := found["last_update"]:
         ended = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(last["ended"]))
         lines.append(
-            f"  last      {_colour(last['state'])} at {ended}: {_counts(last['kinds'])}, ${last['cost_usd']:.6f}"
+            f"  last      {_colour(last['state'])} at {ended}: {counts_text(last['kinds'])}, ${last['cost_usd']:.6f}"
         )
     if found["running"]:
         lines.append(f"  running   {found['running']}")
@@ -133,13 +133,14 @@ def status_text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _counts(kinds: Mapping[str, int]) -> str:
+def counts_text(kinds: Mapping[str, int]) -> str:
+    """Documents by kind: "3 added, 1 deleted, 4,000 unchanged"."""
     return ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds.get(kind)) or "no documents"
 
 
 def _collections(collections: Mapping[str, Mapping[str, int]]) -> list[str]:
     width = max(map(len, collections))
-    return [f"  {name:<{width}}  {_counts(counts)}" for name, counts in sorted(collections.items())]
+    return [f"  {name:<{width}}  {counts_text(counts)}" for name, counts in sorted(collections.items())]
 
 
 def _failures(failures: Mapping[str, str]) -> list[str]:
@@ -149,7 +150,8 @@ def _failures(failures: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Seconds, minutes or hours: "4.2 s", "3 min 05 s"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

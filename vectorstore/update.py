@@ -32,7 +32,7 @@ class UpdateReport:
     Attributes:
         state: ``completed`` (also when there was nothing to do), ``capped``, ``interrupted``, ``refused``, ``failed``.
         exit_code: 0 done, 1 some documents failed, else that of the error that ended the run.
-        message, hint: why it ended early, and the next step.
+        error, message, hint: what ended it early, by its class in ``errors``; why, and the next step.
         kinds: documents by what they turned out to be: added, moved, changed, unchanged, missing, stale, all, deleted,
             unknown.
         collections: the plan's counts by collection.
@@ -45,6 +45,7 @@ class UpdateReport:
     state: str
     exit_code: int
     seconds: float
+    error: str = ""
     message: str = ""
     hint: str = ""
     kinds: dict[str, int] = field(default_factory=dict)
@@ -224,6 +225,7 @@ def _report(plan: Plan, progress: Progress, outcome: _Outcome, seconds: float) -
             "state": STATES.get(exit_code, "failed") if error else "completed",
             "exit_code": exit_code,
             "seconds": seconds,
+            "error": type(error).__name__ if error else "",
             "message": error.message if error else "",
             "hint": error.hint if error else "",
             "collections": plan.by_collection,

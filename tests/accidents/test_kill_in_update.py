@@ -44,7 +44,9 @@ def persist_seconds(workspace: Workspace) -> float:
 def base(tmp_path_factory: pytest.TempPathFactory, _server: ServerProcess) -> tuple[Workspace, dict[str, Row]]:
     """A workspace with documents to add whose vectors are all paid, and what a clean run makes of it."""
     folder = tmp_path_factory.mktemp("index")
-    clean = Workspace(folder / "clean", _server, dimensions=256, store_batch=250, batch_texts=64, trust_ctime=False, chunk_tokens=48)
+    clean = Workspace(
+        folder / "clean", _server, dimensions=256, store_batch=250, batch_texts=64, trust_ctime=False, chunk_tokens=48
+    )
     long_name = "a-long-name-makes-the-id-map-large-" * 3
     for n in range(BASE):
         clean.write(f"{n // 100:02d}/{long_name}{n}.md", document(n, SECTIONS))

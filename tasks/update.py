@@ -1,0 +1,119 @@
+"""The tasks of the update flow: the plan alone, or the update with its plan made once, inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from tasks import artifacts, states
+from tasks.watching import watched
+from vectorstore.errors import EmbeddingFailed, QuotaExhausted, VectorkeepError
+from vectorstore.plan import Plan
+from vectorstore.preview import preview
+from vectorstore.progress import Progress
+from vectorstore.render import plan_text, preview_text, update_text
+from vectorstore.settings import load_settings
+from vectorstore.update import UpdateReport, update
+
+HOUR = 3600.0
+
+
+def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again may help: the provider failed although each request was tried several times."""
+    transient = isinstance(state.data, EmbeddingFailed) and not isinstance(state.data, QuotaExhausted)
+    if transient:
+        get_run_logger().warning("the provider fails; what was paid is kept, the rest will be tried again")
+    return transient
+
+
+@task(
+    name="plan", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=2 * HOUR,
+    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
+)  # fmt: skip
+def plan_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
+    """What an update would do and cost; changes nothing."""
+    bar = artifacts.ProgressBar("plan")
+    try:
+        settings = load_settings(workspace or None, max_cost_usd=_given(max_cost_usd))
+        found = preview(settings, max_deletes=_given(max_deletes), on_progress=bar.show, **choice)
+    except VectorkeepError as error:
+        return _failed(error)
+    get_run_logger().info(preview_text(found))
+    artifacts.publish_preview(found)
+    return states.after_preview(found)
+
+
+@task(
+    name="update", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
+    retries=2, retry_delay_seconds=[60, 600], retry_condition_fn=is_transient,
+)  # fmt: skip
+def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
+    """Bring the store in step; a second try pays only for what the first one did not."""
+    view = _View()
+    try:
+        settings = load_settings(workspace or None, max_cost_usd=_given(max_cost_usd))
+        report = watched(
+            lambda stop: update(
+                settings, max_deletes=_given(max_deletes), stop=stop,
+                on_plan=view.planned, on_progress=view.advanced, **choice,
+            ),
+            view.look,
+            view.ended,
+        )  # fmt: skip
+    except VectorkeepError as error:
+        return _failed(error)
+    return states.after_update(report)
+
+
+class _View:
+    """What an update shows: noted by the library's threads, sent by the task's own."""
+
+    def __init__(self) -> None:
+        self._bar = artifacts.ProgressBar("update")
+        self._progress: Progress | None = None
+        self._plan: tuple[str, str] | None = None
+
+    def planned(self, plan: Plan) -> None:
+        self._plan = plan_text(plan), artifacts.plan_page(plan)  # now: the plan is closed when the update ends
+
+    def advanced(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def look(self) -> None:
+        if self._plan:
+            text, page = self._plan
+            self._plan = None
+            get_run_logger().info(text)
+            artifacts.publish_plan(page)
+        self._bar.show(self._progress)
+
+    def ended(self, report: UpdateReport) -> None:
+        self.look()
+        self._bar.show(self._progress, now=True)
+        get_run_logger().info(update_text(report))
+        artifacts.publish_update(report)
+
+
+def run_name() -> str:
+    """A run's name in lists: what it does, and to what."""
+    asked = flow_run.parameters
+    parts = ["plan" if asked.get("dry_run") else "update", asked.get("mode", "changed")]
+    for name, word in (("collections", "collections"), ("doc_keys", "documents")):
+        named = list(asked.get(name) or ())
+        parts += named if len(named) == 1 else [f"{len(named)} {word}"] if named else []
+    return " ".join(parts)
+
+
+def _given(value: float) -> Any:
+    """``None``, which the library takes for "as in the settings", for -1."""
+    return None if value == -1 else value
+
+
+def _failed(error: VectorkeepError) -> State[Any]:
+    get_run_logger().error(str(error))
+    return states.failed(error)

@@ -1,0 +1,230 @@
+"""The whole of Prefect: a server, a worker, the deployment of ``prefect.yaml``, and what a browser shows of it."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Workspace
+from tests.support.server_process import ServerProcess
+from vectorstore.settings import load_settings
+from vectorstore.update import update
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH: apt-get install chromium")
+
+
+class Prefect:
+    """A server and a worker of their own, ended by process id.
+
+    Attributes:
+        deployment: of ``prefect.yaml``, as the server knows it.
+        embeddings: the embeddings API that the worker's runs call.
+    """
+
+    def __init__(self, home: Path, embeddings: ServerProcess) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url, self.home, self.embeddings = f"http://127.0.0.1:{port}", home, embeddings
+        self.environment = {
+            **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{self.url}/api", "DO_NOT_TRACK": "1",
+            "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
+        }  # fmt: skip
+        self._processes = contextlib.ExitStack()
+
+    def __enter__(self) -> Prefect:
+        with contextlib.ExitStack() as opened:
+            self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
+            wait_until(lambda: self._answers("GET", "/health"))
+            self._start(opened, "worker", "start", "--pool", "vectorkeep", "--type", "process")
+            wait_until(lambda: self._answers("GET", "/work_pools/vectorkeep"))
+            self.deployed = subprocess.run(
+                [*self._prefect(), "--no-prompt", "deploy", "--all"], cwd=ROOT, env=self.environment,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            self.deployment = self.ask("GET", "/deployments/name/update/update")
+            self._processes = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._processes.close()
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(
+            f"{self.url}/api{path}", data, {"content-type": "application/json"}, method=method
+        )
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(0.5)  # its SQLite is busy: it asks to be asked again
+        raise AssertionError("the server stays busy")
+
+    def begin(self, **parameters: Any) -> str:
+        body = {"parameters": parameters}
+        return str(self.ask("POST", f"/deployments/{self.deployment['id']}/create_flow_run", body)["id"])
+
+    def ended(self, run: str) -> Any:
+        wait_until(lambda: self.ask("GET", f"/flow_runs/{run}")["state"]["type"] in FINAL)
+        return self.ask("GET", f"/flow_runs/{run}")
+
+    def of_run(self, what: str, run: str) -> list[Any]:
+        """Its ``artifacts``, ``task_runs`` or ``logs``."""
+        only = {"logs": {"flow_run_id": {"any_": [run]}}} if what == "logs" else {"flow_runs": {"id": {"any_": [run]}}}
+        return list(self.ask("POST", f"/{what}/filter", only))
+
+    def page(self, path: str, picture: Path, size: str = "1280,1250") -> str:
+        """The text that a browser shows of a page of the UI; a picture of it goes to a file."""
+        assert BROWSER
+        command = [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
+            "--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+            f"--user-data-dir={self.home / 'browser'}", f"--window-size={size}", "--virtual-time-budget=10000",
+            f"--screenshot={picture}", "--dump-dom", self.url + path,
+        ]  # fmt: skip
+        dom = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60).stdout
+        shown = re.sub(r"<(script|style|title).*?</\1>|<[^>]+>", " ", dom, flags=re.S)
+        return " ".join(html.unescape(shown).split())
+
+    def _start(self, opened: contextlib.ExitStack, *command: str) -> None:
+        with open(self.home / f"{command[0]}.log", "w") as log:
+            process = subprocess.Popen(
+                [*self._prefect(), *command], cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        opened.callback(_end, process)
+
+    def _prefect(self) -> list[str]:
+        return [sys.executable, "-m", "prefect"]
+
+    def _answers(self, method: str, path: str) -> bool:
+        try:
+            self.ask(method, path)
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    home = tmp_path_factory.mktemp("prefect")
+    with ServerProcess(home, latency=0.2) as embeddings, Prefect(home, embeddings) as prefect:
+        yield prefect
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    workspace.settings(embedder="openai", collection="guide_{folder}", batch_texts=2, concurrency=1)
+    workspace.write(*(f"{folder}/{number:02}.md" for folder in ("api", "howto", "news") for number in range(20)))
+    return workspace
+
+
+def test_deploys_with_schedule_and_limit(prefect: Prefect) -> None:
+    assert prefect.deployed.returncode == 0, prefect.deployed.stdout + prefect.deployed.stderr
+    deployment = prefect.deployment
+    assert deployment["tags"] == ["vectorkeep", "writes"]
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+    assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    (schedule,) = deployment["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
+    only = {
+        "deployments": {"id": {"any_": [deployment["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    wait_until(lambda: prefect.ask("POST", "/flow_runs/count", only))  # the server's scheduler makes the coming runs
+
+
+@needs_browser
+def test_the_form_explains_itself(prefect: Prefect, tmp_path: Path) -> None:
+    text = prefect.page(f"/deployments/deployment/{prefect.deployment['id']}/run", tmp_path / "form.png")
+    for name, about in prefect.deployment["parameter_openapi_schema"]["properties"].items():
+        assert f"{name} (Optional)" in text
+        assert " ".join(about["description"].split()) in text
+    assert (tmp_path / "form.png").stat().st_size > 20_000
+
+
+def test_a_run_shows_what_it_did(prefect: Prefect, filled: Workspace, tmp_path: Path) -> None:
+    run = prefect.ended(prefect.begin(workspace=str(filled.root)))
+    assert (run["name"], run["state"]["name"]) == ("update changed", "Completed")
+    assert run["state"]["message"].startswith("60 added; $0.0000")
+    found = {artifact["key"]: artifact for artifact in prefect.of_run("artifacts", run["id"])}
+    assert sorted(found) == ["vectorkeep-collections", "vectorkeep-plan", "vectorkeep-progress", "vectorkeep-update"]
+    assert found["vectorkeep-progress"]["data"] == 100
+    wait_until(lambda: prefect.of_run("task_runs", run["id"]))
+    assert [task["name"].partition("-")[0] for task in prefect.of_run("task_runs", run["id"])] == ["update"]
+    if BROWSER:
+        text = prefect.page(f"/runs/flow-run/{run['id']}", tmp_path / "run.png", "1280,1150")
+        assert "Runs update changed vectorkeep writes" in text
+        assert "completed: 60 added in" in text
+        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-update']['id']}", tmp_path / "report.png")
+        assert "Completed: 60 added" in text
+        assert "guide_howto 20" in text  # a table's row: the Markdown was rendered
+
+
+def test_a_refused_run_logs_no_traceback(prefect: Prefect, workspace: Workspace) -> None:
+    run = prefect.ended(prefect.begin(workspace=str(workspace.root / "elsewhere")))
+    assert run["state"]["name"] == "Failed"
+    assert "is not a folder. Next: make it, or run `vectorkeep init` in it" in run["state"]["message"]
+    wait_until(lambda: any("Finished in state" in line["message"] for line in prefect.of_run("logs", run["id"])))
+    assert not any("Traceback" in line["message"] for line in prefect.of_run("logs", run["id"]))
+
+
+def test_a_cancelled_run_keeps_what_was_paid(
+    prefect: Prefect, filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = len(prefect.embeddings.bill.requests)
+    run = prefect.begin(workspace=str(filled.root))
+    wait_until(lambda: len(prefect.embeddings.bill.requests) >= paid + 4)
+    prefect.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    assert prefect.ended(run)["state"]["name"] == "Cancelled"
+    assert runs_of(filled) == ["interrupted"]
+    assert len(prefect.embeddings.bill.requests) < paid + 30
+    monkeypatch.setenv("OPENAI_API_KEY", prefect.embeddings.key)
+    monkeypatch.setenv("OPENAI_BASE_URL", prefect.embeddings.url)
+    assert update(load_settings(filled.root)).state == "completed"
+    assert len(prefect.embeddings.bill.requests) == paid + 30  # 60 documents, two a request: each was paid once
+
+
+def runs_of(workspace: Workspace) -> list[str]:
+    with contextlib.closing(sqlite3.connect(workspace.root / ".hashes" / "ledger.sqlite3")) as ledger:
+        return [state for (state,) in ledger.execute("SELECT state FROM runs ORDER BY started")]

@@ -1,0 +1,344 @@
+"""The update flow: the form, the states, what it shows, and that a stop loses nothing. Real Chroma, real Prefect."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.exceptions import ParameterTypeError
+from prefect.settings import PREFECT_API_URL
+
+from flows.update import update
+from tasks import artifacts
+from tasks.by_hand import run_by_hand
+from tasks.states import exit_code
+from tasks.update import is_transient, update_documents
+from tasks.watching import watched
+from tests.flows.conftest import Shown, Workspace
+from tests.support.embeddings_server import EmbeddingsServer
+from tests.support.server_process import ServerProcess
+from vectorstore import errors
+from vectorstore.lock import WriterLock
+from vectorstore.plan import MODES
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "a|b![x](http://example.test/x.png)<img>`_*.md"
+
+
+@pytest.fixture(autouse=True)
+def _prefect(request: pytest.FixtureRequest) -> None:
+    if "workspace" in request.fixturenames:
+        request.getfixturevalue("prefect_server")
+
+
+def run(workspace: Workspace, **parameters: Any) -> tuple[Any, Shown]:
+    """The final state, and what the server knows of the run."""
+    state = update(workspace=str(workspace.root), **parameters, return_state=True)
+    return state, Shown(state)
+
+
+class TestForm:
+    """What the UI makes its form of."""
+
+    properties = update.parameters.properties
+
+    def test_order(self) -> None:
+        shown = sorted(self.properties, key=lambda name: self.properties[name]["position"])
+        assert shown == [
+            "dry_run", "mode", "collections", "doc_keys", "max_cost_usd", "max_deletes", "verify_content", "workspace",
+        ]  # fmt: skip
+
+    def test_every_parameter_is_described_and_has_a_default(self) -> None:
+        assert not update.parameters.required
+        for name, about in self.properties.items():
+            assert len(about["description"]) > 30, name
+            assert "default" in about
+            assert "anyOf" not in about, "an optional value makes an ugly switch"
+
+    def test_mode_is_a_drop_down_of_the_librarys_modes(self) -> None:
+        assert tuple(self.properties["mode"]["enum"]) == MODES
+
+    def test_numbers_are_bounded(self) -> None:
+        for name in ("max_cost_usd", "max_deletes"):
+            assert self.properties[name]["minimum"] == self.properties[name]["default"] == -1
+        with pytest.raises(ParameterTypeError, match="max_deletes: Input should be greater than or equal to -1"):
+            update.validate_parameters({"max_deletes": -2})
+
+    def test_lists_hold_texts(self) -> None:
+        for name in ("collections", "doc_keys"):
+            assert self.properties[name]["type"] == "array"
+            assert self.properties[name]["items"] == {"type": "string"}
+
+    def test_the_deployment_keeps_to_the_form(self) -> None:
+        (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        assert deployment["entrypoint"] == "flows/update.py:update"
+        update.validate_parameters(deployment["parameters"])
+        assert all(schedule["timezone"] and schedule["slug"] for schedule in deployment["schedules"])
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+class TestStates:
+    def test_completed(self, workspace: Workspace) -> None:
+        workspace.write("a.md", "b.md")
+        state, shown = run(workspace)
+        assert (shown.state.name, shown.state.message) == ("Completed", "2 added; $0.000000")
+        assert shown.run.name == "update changed"
+        assert exit_code(state) == 0
+        assert state.result().chunks_written == 2
+
+    def test_nothing_to_do(self, workspace: Workspace) -> None:
+        workspace.write("a.md")
+        run(workspace)
+        time.sleep(2.1)
+        run(workspace)  # the file was so new that it is read once more
+        _, shown = run(workspace)
+        assert (shown.state.name, shown.state.message) == ("Completed", "1 unchanged; $0.000000")
+        assert "Plan: nothing to do, 1 unchanged" in shown.artifact(artifacts.PLAN)
+
+    def test_capped_and_the_next_run_goes_on(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
+        workspace.settings(embedder="openai", batch_texts=2, concurrency=1)
+        workspace.write(*(f"{number}.md" for number in range(8)), text="word " * 300)
+        state, shown = run(workspace, max_cost_usd=0.00002)
+        assert (shown.state.type.value, shown.state.name) == ("FAILED", "Capped")
+        assert ". Next: " in shown.state.message
+        assert exit_code(state) == 3
+        page = shown.artifact(artifacts.UPDATE)
+        assert page.startswith("## Capped: ")
+        assert "> **Next:** " in page
+        _, shown = run(workspace)
+        assert shown.state.name == "Completed"
+        assert max(embeddings_server.bill.by_text.values()) == 1
+
+    def test_zero_is_a_cap(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
+        workspace.settings(embedder="openai")
+        workspace.write("a.md")
+        _, shown = run(workspace, max_cost_usd=0)
+        assert shown.state.name == "Capped"
+        assert not embeddings_server.requests
+
+    def test_refused_until_it_is_allowed(self, workspace: Workspace) -> None:
+        names = [f"{number}.md" for number in range(30)]
+        workspace.write(*names)
+        run(workspace)
+        workspace.remove(*names[:20])
+        state, shown = run(workspace)
+        assert (shown.state.type.value, shown.state.name) == ("FAILED", "Refused")
+        assert "20 of 30 documents would be deleted" in shown.state.message
+        assert exit_code(state) == 5
+        assert "> **Refused:** 20 of 30" in shown.artifact(artifacts.PLAN)
+        _, shown = run(workspace, dry_run=True)
+        assert shown.state.name == "Refused"
+        _, shown = run(workspace, max_deletes=20)
+        assert shown.state.message.startswith("20 deleted, 10 unchanged")
+
+    def test_refused_before_there_is_a_plan(self, workspace: Workspace) -> None:
+        workspace.write("a.md")
+        run(workspace)
+        (workspace.root / "docs").rename(workspace.root / "unmounted")
+        state, shown = run(workspace)
+        assert shown.state.name == "Refused"
+        assert isinstance(state.result(raise_on_failure=False), errors.EmptySource)
+
+    def test_failed_documents(self, workspace: Workspace) -> None:
+        workspace.write("a.md", "b.md")
+        (workspace.root / "docs" / HOSTILE.replace("/", "")).write_bytes(b"\xff\xfe\xff\x00broken")
+        state, shown = run(workspace)
+        assert shown.state.name == "Failed"
+        assert shown.state.message.startswith("1 document failed, ")
+        assert shown.state.message.endswith("Next: the others were written; the next run tries these again")
+        assert exit_code(state) == 1
+        assert shown.artifact(artifacts.UPDATE).startswith("## Completed in part: 2 added\n")
+        (row,) = json.loads(shown.artifact(artifacts.FAILURES))
+        assert row["document"] == HOSTILE.replace("/", "")
+
+    def test_locked_is_not_tried_again(self, workspace: Workspace) -> None:
+        workspace.write("a.md")
+        with WriterLock([workspace.root / ".hashes" / "writer.lock"], "a test"):
+            state, shown = run(workspace)
+        assert shown.state.name == "Failed"
+        assert "another run is writing: `a test`" in shown.state.message
+        assert exit_code(state) == 4
+
+    def test_a_wrong_parameter_names_what_there_is(self, workspace: Workspace) -> None:
+        workspace.write("a.md")
+        run(workspace)
+        nope: dict[str, Any] = {"collections": ["nope"]}
+        for parameters in ({"doc_keys": ["nope.md"]}, nope, {**nope, "dry_run": True}):
+            state, shown = run(workspace, **parameters)
+            assert shown.state.name == "Failed"
+            assert exit_code(state) == 2
+        assert shown.state.message.endswith("Next: there are: docs")
+
+    def test_a_failing_provider_is_tried_again(
+        self, workspace: Workspace, embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(update_documents, "retry_delay_seconds", [0, 0])
+        workspace.settings(embedder="openai", max_attempts=1, batch_texts=1, concurrency=1)
+        workspace.write("a.md", "b.md", "c.md")
+        embeddings_server.fail("status", status=500, nth=(2, 3))
+        _, shown = run(workspace)
+        assert shown.state.name == "Completed"
+        assert embeddings_server.statuses == {200: 3, 500: 2}
+        assert max(embeddings_server.bill.by_text.values()) == 1
+
+    def test_only_a_failing_provider_is_tried_again(self) -> None:
+        def asked(error: Exception) -> bool:
+            state = update_documents.retry_condition_fn(None, None, _Carrier(error))  # type: ignore[misc, arg-type]
+            return bool(state)
+
+        assert is_transient is update_documents.retry_condition_fn
+        assert not any(
+            asked(kind("why")) for kind in (errors.QuotaExhausted, errors.Locked, errors.Capped, errors.Refused)
+        )
+
+
+class _Carrier:
+    def __init__(self, data: object) -> None:
+        self.data = data
+
+
+class TestShown:
+    def test_dry_run_shows_the_cost_and_changes_nothing(
+        self, workspace: Workspace, embeddings_server: EmbeddingsServer
+    ) -> None:
+        workspace.settings(embedder="openai", collection="docs_{folder}")
+        workspace.write("x/a.md", "y/b.md")
+        run(workspace)
+        workspace.write("x/a.md", "z/c.md", text="Something else.")
+        workspace.remove("y/b.md")
+        before, requests = workspace.bytes(), embeddings_server.requests
+        state, shown = run(workspace, dry_run=True)
+        assert workspace.bytes() == before
+        assert embeddings_server.requests == requests
+        assert (shown.run.name, shown.state.name) == ("plan changed", "Completed")
+        assert shown.state.message.startswith("1 added, 1 changed, 1 deleted; would cost $0.00000")
+        page = shown.artifact(artifacts.PLAN)
+        assert page.startswith("## Plan: 1 added, 1 changed, 1 deleted\n")
+        assert f"| tokens to pay | {state.result().tokens} |" in page
+        assert "(cap $5.00)" in page
+        assert "| docs\\_x | 0 | 1 | 0 |" in page
+        assert json.loads(shown.artifact(artifacts.COLLECTIONS))[2] == {
+            "collection": "docs_z", "added": 1, "changed": 0, "deleted": 0,
+        }  # fmt: skip
+        assert shown.artifact(artifacts.UPDATE) is None
+
+    def test_a_plan_dearer_than_the_cap_says_so(
+        self, workspace: Workspace, embeddings_server: EmbeddingsServer
+    ) -> None:
+        workspace.settings(embedder="openai")
+        workspace.write("a.md")
+        _, shown = run(workspace, dry_run=True, max_cost_usd=0)
+        assert "the update would end as Capped" in shown.artifact(artifacts.PLAN)
+
+    def test_an_update_shows_plan_progress_report_and_tables(
+        self, workspace: Workspace, embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tasks.watching.LOOK_EVERY_S", 0.05)
+        workspace.settings(embedder="openai", collection="docs_{folder}", batch_texts=1, concurrency=1)
+        workspace.write("x/a.md", "y/b.md", "y/c.md")
+        embeddings_server.configure({"latency_s": 0.1})
+        _, shown = run(workspace)
+        assert shown.artifact(artifacts.PLAN).startswith("## Plan: 3 added\n")
+        page = shown.artifact(artifacts.UPDATE)
+        assert page.startswith("## Completed: 3 added\n")
+        assert "| chunks written | 3: 3 embedded, 0 without paying |" in page
+        assert shown.artifact(artifacts.PROGRESS) == 100
+        (described,) = [each["description"] for each in shown.artifacts if each["key"] == artifacts.PROGRESS]
+        assert described.startswith("update: 3 of 3 documents · 3 chunks written · ")
+        assert json.loads(shown.artifact(artifacts.COLLECTIONS)) == [
+            {"collection": "docs_x", "added": 1}, {"collection": "docs_y", "added": 2},
+        ]  # fmt: skip
+
+    def test_the_key_is_nowhere(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
+        workspace.settings(embedder="openai")
+        workspace.write("a.md")
+        embeddings_server.fail("status", status=401, message=f"Incorrect API key provided: {embeddings_server.key}")
+        _, shown = run(workspace)
+        assert shown.state.name == "Failed"
+        assert embeddings_server.key not in json.dumps(shown.artifacts) + str(shown.run)
+
+    def test_names_cannot_inject_markdown(self) -> None:
+        shown = artifacts._escaped(HOSTILE + "\n# heading")
+        assert "\n" not in shown
+        assert "\\!\\[x\\]\\(http:" in shown
+        assert "\\<img\\>\\`" in shown
+        assert "a\\|b" in shown
+
+
+class TestStop:
+    def test_what_hits_the_main_thread_stops_the_call_at_a_batchs_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tasks.watching.LOOK_EVERY_S", 0.01)
+        seen: list[str] = []
+
+        def call(stop: threading.Event) -> str:
+            assert stop.wait(10)
+            time.sleep(0.05)
+            return "what was kept"
+
+        def look() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            watched(call, look, seen.append)
+        assert seen == ["what was kept"]
+
+    def test_sigterm_loses_nothing_that_was_paid(self, workspace: Workspace, tmp_path: Path) -> None:
+        workspace.settings(embedder="openai", batch_texts=1, concurrency=2, store_batch=5)
+        workspace.write(*(f"{number:02}.md" for number in range(40)), text="word " * 50)
+        with ServerProcess(tmp_path, latency=0.1) as server:
+            environment = os.environ | {
+                "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PYTHONPATH": str(ROOT),
+                "OPENAI_API_KEY": server.key, "OPENAI_BASE_URL": server.url,
+            }  # fmt: skip
+            command = [sys.executable, str(ROOT / "flows" / "update.py"), "-p", f"workspace={workspace.root}"]
+            with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+                wait_until(lambda: server.bill_file.exists() and len(server.bill.requests) >= 6)
+                process.send_signal(signal.SIGTERM)
+                _, said = process.communicate(timeout=30)
+            assert process.returncode == 130, said
+            assert "Traceback" not in said
+            assert "interrupted; run again to go on" in said
+            assert last_runs(workspace) == ["interrupted"]
+            assert 6 <= len(server.bill.requests) < 40
+            os.environ |= {"OPENAI_API_KEY": server.key, "OPENAI_BASE_URL": server.url}
+            _, shown = run(workspace)
+            assert shown.state.name == "Completed"
+            assert set(server.bill.by_text.values()) == {1}
+            assert len(server.bill.by_text) == 40
+
+
+class TestByHand:
+    def test_help_explains_every_parameter(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            run_by_hand(update, ["--help"])
+        assert ended.value.code == 0
+        said = capsys.readouterr().out
+        assert all(f"\n  {name} " in said for name in update.parameters.properties)
+
+    @pytest.mark.parametrize("wrong", ["nonsense", "unknown=1", "mode=often", "max_deletes=-2"])
+    def test_a_wrong_parameter_is_a_usage_error(self, wrong: str) -> None:
+        with pytest.raises(SystemExit) as ended:
+            run_by_hand(update, ["--param", wrong])
+        assert ended.value.code == 2
+
+
+def wait_until(condition: Any, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def last_runs(workspace: Workspace) -> list[str]:
+    ledger = sqlite3.connect(workspace.root / ".hashes" / "ledger.sqlite3")
+    return [state for (state,) in ledger.execute("SELECT state FROM runs ORDER BY started")]

@@ -1,0 +1,61 @@
+"""The layers point one way: the library works on the day that Prefect does not."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "vectorstore").rglob("*.py")
+)
+BLOCKED_IMPORTS = """
+import importlib, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("prefect", "tasks", "flows"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocked())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print("imported")
+"""
+
+
+def test_the_library_imports_without_prefect() -> None:
+    done = subprocess.run([sys.executable, "-c", BLOCKED_IMPORTS, *MODULES], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "imported\n", done.stderr
+    assert len(MODULES) > 30
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_library_module_names_an_upper_layer(module: str) -> None:
+    """Also where the import would only happen inside a function."""
+    assert not imported(module) & {"prefect", "tasks", "flows"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.name)
+def test_flows_hold_no_logic(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    branches = (ast.For, ast.While, ast.Try, ast.With, ast.comprehension, ast.Lambda)
+    assert not any(isinstance(node, branches) for node in ast.walk(tree))
+    assert not names_of(tree) & {"os", "sqlite3", "vectorstore"}
+
+
+def imported(module: str) -> set[str]:
+    path = ROOT / Path(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return names_of(ast.parse(source.read_text()))
+
+
+def names_of(tree: ast.AST) -> set[str]:
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
