@@ -26,6 +26,9 @@ from vectorstore.store import Store, chunk_ids
 from vectorstore.writing import WritingStage
 
 DELETE_PAGE = 500  # documents
+# Chroma holds the interpreter's lock while it writes, some 2 ms a chunk: a longer write would keep paid requests from
+# leaving in time for the provider's rate to be used.
+WRITE_BESIDE_REQUESTS = 100  # chunks
 _Item = TypeVar("_Item")
 
 
@@ -197,7 +200,7 @@ class Run:
             self._cache,
             self._progress,
             generation,
-            batch=settings.store_batch,
+            batch=min(settings.store_batch, WRITE_BESIDE_REQUESTS) if self._embedder.billable else settings.store_batch,
             # Twice a write, so that one fills while one is written, and what the requests in flight carry.
             outstanding_limit=2 * settings.store_batch + settings.concurrency * settings.batch_texts,
             leftovers=self._plan.leftovers,
