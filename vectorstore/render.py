@@ -58,7 +58,7 @@ def plan_text(plan: Plan) -> str:
 
 def preview_text(found: Preview) -> str:
     """What an update would do and cost."""
-    if found.nothing_to_do and not found.refusals:
+    if found.nothing_to_do and not (found.refusals or found.notes or found.failures):
         return f"nothing to do: {found.kinds.get('unchanged', 0):,} documents are in step ({found.pipeline})"
     about = "" if found.exact else "about "
     lines = [f"plan: {counts_text(found.kinds)}", f"  pipeline  {found.pipeline}"]
