@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -28,8 +27,6 @@ OWN = ("*.md", "docs/*.md", ".hashes/*.md", "backups/*.md", "benchmarks/*.md", "
 LICENCE = re.compile(r"(LICEN[SC]E|COPYING|NOTICE)", re.IGNORECASE)
 NOT_PROSE = re.compile(r"(^|/)(tests?|data|templates?|schemas|\.\w+)/|dist-info/|/(?!README)[A-Z]+\.")
 DECORATION = re.compile(r"^\s*(\[?!\[.*|</?\w[^>]*>(<.*>)?|\.\. (image|\|).*|:(target|alt|width|height|align):.*)\s*$")
-# What changed less than two seconds before it was read is read again: clocks of file systems are coarse.
-SETTLED_S = 2.1
 SHORTEST = 300  # characters: less is a placeholder
 
 
@@ -44,7 +41,6 @@ def main() -> int:
     session.run("vectorkeep init --source docs")
     session.set("collection", "demo_{folder}")
     session.run("vectorkeep plan")
-    time.sleep(SETTLED_S)
     session.run("vectorkeep update")
     session.run("vectorkeep search --limit 2 parse dates written in other languages")
     session.run("vectorkeep search --limit 2 undo a database migration")

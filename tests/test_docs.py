@@ -105,6 +105,12 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page: str) -> None:
+    for path in re.findall(r"(?:tests|docs|flows|tasks|benchmarks|vectorstore)/[\w/.-]+\.(?:py|md)", PAGES[page]):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_name_no_place_of_one_machine(page: str) -> None:
     assert not re.search(r"(?<![\w.])/(tmp|work|root|opt)/", PAGES[page])
 
