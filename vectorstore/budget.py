@@ -7,15 +7,17 @@ counted as spent: the provider may have billed it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vectorstore.errors import Capped, Damaged
 from vectorstore.prices import PICO, usd
+from vectorstore.sqlite_errors import UNREADABLE, is_damage
 
 # Providers count a little differently from tiktoken (up to 5 % was allowed for), and some add a token a text.
 MARGIN_PERCENT = 10
@@ -51,7 +53,7 @@ class Budget:
         self._run, self._model, self._price, self._clock = run, model, picousd_per_token, clock
         self._caps = {"run": _picousd(cap_run_usd), "day": _picousd(cap_day_usd)}
         self._lock = threading.Lock()
-        self._db = _open(path)
+        self._path, self._db = path, _open(path)
 
     def reserve(self, tokens: int, texts: int) -> Reservation:
         """Set aside what a request of ``tokens`` in ``texts`` may cost at most.
@@ -63,7 +65,7 @@ class Budget:
         cost = billed * self._price
         now = self._clock()
         day = time.strftime("%Y-%m-%d", time.gmtime(now))
-        with self._lock, _transaction(self._db) as db:
+        with self._transaction() as db:
             for name, scope in (("run", f"run {self._run}"), ("day", f"day {day}")):
                 self._check(name, _total(db, scope), cost)
             cursor = db.execute(
@@ -76,7 +78,7 @@ class Budget:
 
     def spent(self) -> tuple[int, int]:
         """What this run has spent and reserved so far: picodollars, tokens."""
-        with self._lock:
+        with self._lock, _guarded(self._path):
             row = self._db.execute(
                 "SELECT picousd, tokens FROM totals WHERE scope = ?", (f"run {self._run}",)
             ).fetchone()
@@ -86,6 +88,18 @@ class Budget:
         """Close the spend ledger."""
         with self._lock:
             self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _guarded(self._path):
+            self._db.execute("BEGIN IMMEDIATE")  # the check and the reservation must see the same total
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk rolls back by itself
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _check(self, name: str, spent: int, cost: int) -> None:
         cap = self._caps[name]
@@ -106,7 +120,7 @@ class Budget:
             )
 
     def _finish(self, reservation: Reservation, state: str, tokens: int) -> None:
-        with self._lock, _transaction(self._db) as db:
+        with self._transaction() as db:
             changed = db.execute(
                 "UPDATE requests SET state = ?, tokens = ?, picousd = ? WHERE id = ? AND state = 'reserved'",
                 (state, tokens, tokens * self._price, reservation.id),
@@ -136,19 +150,14 @@ class Reservation:
 
 
 def spending(path: Path, clock: Callable[[], float] = time.time) -> dict[str, float]:
-    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent.
-
-    Raises:
-        Damaged: the spend ledger can't be read.
-    """
+    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent."""
     if not path.exists():
         return {}
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        rows = db.execute("SELECT substr(scope, 5), picousd FROM totals WHERE scope LIKE 'day %' ORDER BY scope")
-        return {day: usd(picousd) for day, picousd in rows}
-    except sqlite3.DatabaseError as error:
-        raise _unreadable(path, error) from None
+        with _guarded(path):
+            rows = db.execute("SELECT substr(scope, 5), picousd FROM totals WHERE scope LIKE 'day %' ORDER BY scope")
+            return {day: usd(picousd) for day, picousd in rows}
     finally:
         db.close()
 
@@ -164,30 +173,22 @@ def _total(db: sqlite3.Connection, scope: str) -> int:
 
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with _guarded(path):
         db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         # FULL: a reservation must survive a power cut, or a cap could be passed after one.
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError as error:
-        raise _unreadable(path, error) from None
     return db
 
 
-def _unreadable(path: Path, error: sqlite3.DatabaseError) -> Damaged:
-    return Damaged(
-        f"the spend ledger {path} can't be read: {error}",
-        "move it away to start a new one; the caps then count from zero, so lower them for today",
-    )
-
-
-class _transaction:  # noqa: N801  reads as a verb where it is used
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._db.execute("BEGIN IMMEDIATE")  # the check and the reservation must see the same total
-        return self._db
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._db.execute("ROLLBACK" if kind else "COMMIT")
+@contextlib.contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNREADABLE as error:
+        if not is_damage(error):
+            raise
+        raise Damaged(
+            f"the spend ledger {path} can't be read: {error}",
+            f"move {path.name} away to start a new one; the caps then count from zero, so lower them for today",
+        ) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vectorstore.errors import Damaged
+from vectorstore.sqlite_errors import UNREADABLE, is_damage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +56,17 @@ class VectorCache:
         self._dimension, self._clock, self._lock = dimension, clock, threading.Lock()
         self._path, self._suspect = path, path.with_name(path.name + ".suspect")
         self.damage = ""  # for a finding: what was wrong with the file
-        if readonly:
-            self._db = _connect(path, readonly=True)
-        else:
+        if not readonly:
             self._db = self._open_or_salvage(path)
-        self._embedding = self._embedding_id(embedding, readonly)
+            self._embedding = self._embedding_id(embedding)
+            return
+        try:
+            self._db = _connect_readonly(path)
+            self._embedding = self._known_embedding(embedding)
+        except UNREADABLE as error:
+            if not is_damage(error):
+                raise
+            raise self._damaged(error) from None
 
     def get_many(self, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """The vectors that are here, by hash; each float32 of shape ``(dimension,)``."""
@@ -149,10 +156,12 @@ class VectorCache:
                 rows = self._db.execute(sql, (self._embedding, *page)).fetchall()
             yield from rows
 
-    def _embedding_id(self, name: str, readonly: bool) -> int:
-        if not readonly:
-            with self._db:
-                self._db.execute("INSERT OR IGNORE INTO embeddings (name) VALUES (?)", (name,))
+    def _embedding_id(self, name: str) -> int:
+        with self._db:
+            self._db.execute("INSERT OR IGNORE INTO embeddings (name) VALUES (?)", (name,))
+        return self._known_embedding(name)
+
+    def _known_embedding(self, name: str) -> int:
         row = self._db.execute("SELECT id FROM embeddings WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else -1
 
@@ -161,14 +170,17 @@ class VectorCache:
         try:
             with self._lock, self._db:
                 yield
-        except sqlite3.OperationalError:
-            raise  # a full disk, a lock: the file is sound
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
+            if not is_damage(error):
+                raise
             self._suspect.touch()
-            raise Damaged(
-                f"the vector cache {self._path} is damaged: {error}",
-                "run again: what can be read of it is saved into a new one, and the file is kept",
-            ) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> Damaged:
+        return Damaged(
+            f"the vector cache {self._path} is damaged: {error}",
+            "run `vectorkeep update` again: what can be read of it is saved into a new one, and the file is kept",
+        )
 
     def _open_or_salvage(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,9 +188,9 @@ class VectorCache:
             if self._suspect.exists():
                 raise sqlite3.DatabaseError("found damaged by the last run")
             return _connect(path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
+            if not is_damage(error):
+                raise
             aside = path.with_name(f"{path.name}.damaged-{int(self._clock())}")
             for suffix in ("", "-wal", "-shm", "-journal"):
                 with contextlib.suppress(FileNotFoundError):
@@ -192,9 +204,16 @@ class VectorCache:
             return db
 
 
-def _connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
-    if readonly:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:  # its maker was killed: it holds nothing
+        db.close()
+        db = sqlite3.connect(":memory:", check_same_thread=False)
+        db.executescript(_SCHEMA)
+    return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")  # a commit is one append: cheap enough for every answer

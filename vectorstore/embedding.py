@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from vectorstore.cache import VectorCache
@@ -55,7 +55,7 @@ class EmbeddingStage:
     Args:
         ready: called with each job that has all its vectors, or failed, or was aborted; from any thread.
         failed: called with what stopped the stage for good; from a pool thread. Nothing is sent after it.
-        waiting: called now and then while ``submit`` blocks.
+        waiting: called now and then while ``submit`` or ``close`` blocks.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class EmbeddingStage:
         self._batch: list[_Text] = []
         self._tokens = 0
         self._stopped = threading.Event()
+        self._requests: set[Future[None]] = set()
 
     def submit(self, job: Job) -> None:
         """Get the job's vectors; may block until a request ends. Only from one thread."""
@@ -119,7 +120,14 @@ class EmbeddingStage:
     def close(self) -> None:
         """Wait for the requests in flight."""
         self.flush()
+        while self._busy():
+            self._waiting()
         self._pool.shutdown(wait=True)
+
+    def _busy(self) -> bool:
+        with self._lock:
+            requests = list(self._requests)
+        return bool(wait(requests, timeout=0.5).not_done)
 
     def _add(self, job: Job, hash_: bytes, numbers: Sequence[int]) -> None:
         chunk = job.reading.chunks[numbers[0]]
@@ -138,7 +146,14 @@ class EmbeddingStage:
         self._tokens -= tokens
         while not self._slots.acquire(timeout=0.5):
             self._waiting()
-        self._pool.submit(self._embed, batch)
+        request = self._pool.submit(self._embed, batch)
+        with self._lock:
+            self._requests.add(request)
+        request.add_done_callback(self._forget)
+
+    def _forget(self, request: Future[None]) -> None:
+        with self._lock:
+            self._requests.discard(request)
 
     def _embed(self, batch: list[_Text]) -> None:
         try:

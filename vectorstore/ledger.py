@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vectorstore.errors import Damaged
+from vectorstore.sqlite_errors import UNREADABLE, is_damage
 
 # Each entry takes the schema one version up; never edit one that was released.
 MIGRATIONS = (
@@ -388,11 +389,9 @@ class Ledger:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if "malformed" not in str(error):
+        except UNREADABLE as error:
+            if not is_damage(error):
                 raise
-            raise self._damaged(error) from None
-        except (sqlite3.DatabaseError, struct.error) as error:
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> Damaged:

@@ -6,6 +6,7 @@ before Chroma may open them, ids are counted, and where a count is off they are 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,8 +137,11 @@ def suspects(store: Path, before: Files) -> list[str] | None:
         return None
     now = fingerprint(store)
     changed = {path.partition("/")[0] for path in now.keys() | before.keys() if now.get(path) != before.get(path)}
-    with open_snapshot(store) as db:
-        return [each.name for each in list_collections(db, store) if each.vector_segment in changed]
+    try:
+        with open_snapshot(store) as db:
+            return [each.name for each in list_collections(db, store) if each.vector_segment in changed]
+    except sqlite3.DatabaseError:
+        return None  # an audit of all says what is wrong
 
 
 def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:

@@ -1,4 +1,4 @@
-"""Parts of a workspace get lost or changed behind our back: noticed, refilled from what is kept, and never paid twice."""
+"""Parts of a workspace get lost or changed behind our back: noticed, refilled from what is kept, never paid twice."""
 
 from __future__ import annotations
 

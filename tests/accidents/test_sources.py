@@ -134,7 +134,7 @@ def test_other_spellings_of_the_same_place(filled: Workspace, tmp_path: Path, se
     before = digests(filled.docs)
     spellings = [
         (["--workspace", str(filled.root)], Path("/")), (["--workspace", "w"], tmp_path), ([], filled.root),
-        ([], filled.docs / "a"), (["--workspace", str(link)], tmp_path), (["--workspace", "../w/./docs/.."], filled.root),
+        ([], filled.docs / "a"), (["--workspace", str(link)], tmp_path), (["--workspace", "./docs/.."], filled.root),
     ]  # fmt: skip
     for argv, cwd in spellings:
         result = Run(filled, ["update", *argv, "--json"], cwd, filled.env(), "").wait()

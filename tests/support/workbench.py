@@ -207,7 +207,7 @@ class Workspace:
 
     @property
     def store(self) -> Path:
-        return self.root / "chroma"
+        return Path(self.values.get("chroma_path") or self.root / "chroma")
 
     @property
     def ledger(self) -> Path:
