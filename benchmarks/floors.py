@@ -117,7 +117,8 @@ def _collection(store: str) -> Any:
     from chromadb.config import Settings
 
     client = chromadb.PersistentClient(store, Settings(anonymized_telemetry=False))
-    return client.get_or_create_collection(COLLECTION, embedding_function=None)
+    # The space that Vectorkeep uses, so that the index works as hard.
+    return client.get_or_create_collection(COLLECTION, configuration={"hnsw": {"space": "ip"}}, embedding_function=None)
 
 
 def _upsert_rows(collection: Any, rows: str) -> None:

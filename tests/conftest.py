@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.chroma_server import chroma_server
 from tests.support.embeddings_server import EmbeddingsServer
 
 
@@ -22,3 +23,10 @@ def embeddings_server(_embeddings_server: EmbeddingsServer, monkeypatch: pytest.
     monkeypatch.setenv("OPENAI_API_KEY", _embeddings_server.key)
     monkeypatch.setenv("OPENAI_BASE_URL", _embeddings_server.url)
     return _embeddings_server
+
+
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Chroma server for the session; tests use collections of their own."""
+    with chroma_server(tmp_path_factory.mktemp("chroma-server")) as url:
+        yield url

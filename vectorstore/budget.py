@@ -136,13 +136,19 @@ class Reservation:
 
 
 def spending(path: Path, clock: Callable[[], float] = time.time) -> dict[str, float]:
-    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent."""
+    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent.
+
+    Raises:
+        Damaged: the spend ledger can't be read.
+    """
     if not path.exists():
         return {}
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         rows = db.execute("SELECT substr(scope, 5), picousd FROM totals WHERE scope LIKE 'day %' ORDER BY scope")
         return {day: usd(picousd) for day, picousd in rows}
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from None
     finally:
         db.close()
 
@@ -164,11 +170,15 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(_SCHEMA)
     except sqlite3.DatabaseError as error:
-        raise Damaged(
-            f"the spend ledger {path} can't be read: {error}",
-            "move it away to start a new one; the caps then count from zero, so lower them for today",
-        ) from None
+        raise _unreadable(path, error) from None
     return db
+
+
+def _unreadable(path: Path, error: sqlite3.DatabaseError) -> Damaged:
+    return Damaged(
+        f"the spend ledger {path} can't be read: {error}",
+        "move it away to start a new one; the caps then count from zero, so lower them for today",
+    )
 
 
 class _transaction:  # noqa: N801  reads as a verb where it is used

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vectorstore.errors import VectorkeepError
+from vectorstore.errors import VectorkeepError, unforeseen
 from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
 
 if TYPE_CHECKING:
@@ -29,16 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.action(arguments))
     except VectorkeepError as error:
-        if arguments.json:
-            _print_json({"error": type(error).__name__, "message": error.message, "hint": error.hint})
-        print(f"vectorkeep: {error}", file=sys.stderr)
-        return error.exit_code
+        return _say(error, arguments.json)
     except KeyboardInterrupt:
         print("vectorkeep: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away: nothing to say, and nobody to say it to
         return 1
+    except (OSError, sqlite3.Error) as error:
+        return _say(unforeseen(error), arguments.json)
+
+
+def _say(error: VectorkeepError, as_json: bool) -> int:
+    if as_json:
+        _print_json({"error": type(error).__name__, "message": error.message, "hint": error.hint})
+    print(f"vectorkeep: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -167,9 +167,12 @@ class EmbeddingStage:
 
     def _settle(self, answers: Sequence[tuple[_Text, NDArray[np.float32] | None, str]]) -> None:
         finished: list[Job] = []
+        shared = 0  # chunks that an equal one's request served
         with self._lock:
             for text, vector, failure in answers:
                 self._on_the_way.pop(text.hash, None)
+                shared += len(text.waiting) - 1 if vector is not None else 0
                 finished += [job for job, number in text.waiting if job.settle(number, vector, failure)]
+        self._progress.add(chunks_from_cache=shared)
         for job in finished:
             self._ready(job)

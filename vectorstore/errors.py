@@ -118,3 +118,11 @@ class DocumentError(VectorkeepError):
         self.reason = reason
         self.message = f"{doc_key!r}: {reason}"
         self.hint = ""
+
+
+def unforeseen(error: Exception) -> VectorkeepError:
+    """What a library or the disk raised, for a person; raise it ``from`` the error."""
+    return VectorkeepError(
+        f"stopped by {type(error).__name__}: {error}",
+        "see that the disk is not full and that its folders can be written, then run again: nothing paid is lost",
+    )

@@ -246,8 +246,11 @@ class Ledger:
         with self._writing() as db:
             db.execute("UPDATE generations SET pipeline = ? WHERE id = ?", (generation.pipeline, generation.id))
 
-    def swap(self, serving: int, building: int, building_suffix: str, retired_suffix: str) -> None:
-        """``building`` serves, ``serving`` retires, and their collections are called as they are in the store now."""
+    def swap(self, serving: int, building: int, building_suffix: str, retired_suffix: str, journal: str) -> None:
+        """``building`` serves, ``serving`` retires, and their collections are called as they are in the store now.
+
+        The fact ``journal`` is forgotten with it: done twice, it would cut the names once more.
+        """
         with self._writing() as db:
             db.execute("UPDATE generations SET state = 'retired' WHERE id = ?", (serving,))
             db.execute("UPDATE generations SET state = 'serving' WHERE id = ?", (building,))
@@ -259,6 +262,7 @@ class Ledger:
                     f"UPDATE {table} SET {column} = substr({column}, 1, length({column}) - ?) WHERE generation = ?",
                     (len(building_suffix), building),
                 )
+            db.execute("DELETE FROM facts WHERE name = ?", (journal,))
 
     def intend(self, generation: int, intents: Iterable[Intent]) -> None:
         """Say which documents the store is about to be changed for. An older intent's larger count stays."""

@@ -26,12 +26,14 @@ class Presence:
         damages: what must be mended before Chroma may open the store.
         leftovers: document -> how many chunks of it the store may hold, where the ledger knows fewer.
         lost_documents: how many documents lack chunks in the store.
+        files: the store's files, when they were looked at closely and nothing is wrong.
         notes: what else a person should know.
     """
 
     def __init__(self) -> None:
         self.damages: list[Damage] = []
         self.leftovers: dict[str, int] = {}
+        self.files: Files | None = None
         self.notes: list[str] = []
         self._lost: set[tuple[str, str]] = set()
         self._lost_collections: dict[str, int] = {}
@@ -62,6 +64,8 @@ class Presence:
             doc_key, _, number = id_.rpartition("#")
             if number.isdigit():
                 self.leftovers[doc_key] = max(int(number) + 1, self.leftovers.get(doc_key, 0))
+                if ledger.document(generation.id, doc_key):
+                    self._lost.add((collection, doc_key))  # written anew, it loses what is too much
 
     def lose(self, collection: str, documents: int) -> None:
         """Note that a whole collection is gone."""
@@ -91,6 +95,7 @@ def look_at_store(settings: Settings, ledger: Ledger, generation: Generation) ->
         return presence
     from vectorstore.audit import DamageKind, Remedy, audit  # heavier than a look that finds all as it was
 
+    now = fingerprint(store)
     damages = audit(store, suspects(store, closed))
     unknown = [damage for damage in damages if damage.kind is DamageKind.UNKNOWN_LAYOUT]
     if unknown:
@@ -99,6 +104,8 @@ def look_at_store(settings: Settings, ledger: Ledger, generation: Generation) ->
     refuse_hopeless(damages, store)
     presence.damages = [damage for damage in damages if damage.remedy is not Remedy.OPEN]
     _count(store, ledger, generation, presence, expected)
+    if not damages and not presence.lost_documents and fingerprint(store) == now:
+        presence.files = now
     return presence
 
 

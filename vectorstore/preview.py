@@ -9,7 +9,7 @@ from typing import Any
 from vectorstore.errors import DocumentError
 from vectorstore.ledger import Ledger
 from vectorstore.pipeline import Pipeline
-from vectorstore.plan import Plan, estimate_tokens, make_plan
+from vectorstore.plan import Plan, make_plan
 from vectorstore.progress import Progress
 from vectorstore.settings import Settings
 
@@ -41,6 +41,7 @@ class Preview:
     damage: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     nothing_to_do: bool = False
     exit_code: int = 0
 
@@ -70,16 +71,21 @@ def preview(
     Args:
         choice: as for ``plan.make_plan``.
     """
+    from vectorstore.reading import find_untouched
+
     pipeline = Pipeline.of(settings)
     ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
     try:
         with make_plan(settings, ledger, pipeline.id, **choice) as plan:
+            if exact and not plan.refusals:
+                for _ in find_untouched(plan, ledger):
+                    pass
             kinds = {kind: count for kind, count in plan.counts.items() if count}
             count = _Count(kinds, {problem.doc_key: problem.reason for problem in plan.problems})
             if exact and plan.to_read and not plan.refusals:
                 _read(settings, pipeline, plan, ledger, count, on_progress)
             else:
-                count.tokens = estimate_tokens(ledger, plan)
+                count.tokens = plan.estimated_tokens
             return _preview(settings, pipeline, plan, count, exact)
     finally:
         ledger.close()
@@ -148,6 +154,7 @@ def _preview(settings: Settings, pipeline: Pipeline, plan: Plan, count: _Count, 
         damage=plan.damage,
         failures=count.failures,
         refusals=[str(refusal) for refusal in plan.refusals],
+        notes=plan.notes,
         nothing_to_do=plan.nothing_to_do,
         exit_code=exit_code,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 from vectorstore.chunks import Chunk, Chunker
+from vectorstore.errors import DocumentError
 from vectorstore.ledger import ChunkRecord, DocumentRow, Ledger
-from vectorstore.plan import Work
+from vectorstore.plan import Plan, Work
 from vectorstore.source import Document, FileSource
 
 
@@ -19,8 +20,8 @@ class Reading(NamedTuple):
     Attributes:
         work: what the plan said of it.
         document: as read; its times may be newer than the plan's.
-        kind: what it turned out to be: added, moved, changed, unchanged, missing, stale, all.
-        chunks: its chunks; empty for a document without text, and for an unchanged one.
+        kind: what it turned out to be: added, moved, changed, missing, stale, all.
+        chunks: its chunks; empty for a document without text.
         hashes: 16 bytes of each chunk's text.
         metadatas: what the store keeps beside each chunk.
         write: numbers of the chunks that the store lacks or holds differently.
@@ -35,6 +36,22 @@ class Reading(NamedTuple):
     metadatas: Sequence[dict[str, str | int]]
     write: Sequence[int]
     old: DocumentRow | None
+
+
+def find_untouched(plan: Plan, ledger: Ledger) -> Iterator[Document]:
+    """Documents whose times changed and whose content did not; they leave the plan as they come.
+
+    What can't be read stays in the plan, for the update to say so.
+    """
+    for work in plan.work("changed"):
+        try:
+            document = plan.source.read(work.entry)
+        except DocumentError:
+            continue
+        old = ledger.document(plan.generation.id, work.doc_key)
+        if old and old.content_hash == document.content_hash:
+            plan.drop(work)
+            yield document
 
 
 class Reader:
@@ -64,8 +81,6 @@ class Reader:
         document = self._source.read(work.entry)
         old = None if work.kind == "added" else self._ledger.document(self._generation, work.doc_key)
         rewrite = work.kind in ("all", "stale", "missing")  # the rows in the store can't be trusted
-        if old and old.content_hash == document.content_hash and not rewrite:
-            return Reading(work, document, "unchanged", (), (), (), (), old)
         chunks = self._chunker.split(document.text)
         hashes = [chunk_hash(chunk.text) for chunk in chunks]
         metadatas = [metadata(work.doc_key, number, chunk) for number, chunk in enumerate(chunks)]

@@ -50,13 +50,15 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
 def plan_text(plan: Plan) -> str:
     """The plan before an update, in a line or two."""
     lines = [f"plan: {counts_text(plan.counts)}"]
+    if plan.estimated_cost_usd:
+        lines.append(f"  at most   about {plan.estimated_tokens:,} tokens, ${plan.estimated_cost_usd:.4f}")
     lines += [f"  first: {damage}" for damage in plan.damage]
     return "\n".join(lines)
 
 
 def preview_text(found: Preview) -> str:
     """What an update would do and cost."""
-    if found.nothing_to_do and not found.refusals:
+    if found.nothing_to_do and not (found.refusals or found.notes or found.failures):
         return f"nothing to do: {found.kinds.get('unchanged', 0):,} documents are in step ({found.pipeline})"
     about = "" if found.exact else "about "
     lines = [f"plan: {counts_text(found.kinds)}", f"  pipeline  {found.pipeline}"]
@@ -68,6 +70,7 @@ def preview_text(found: Preview) -> str:
     if found.seconds:
         lines.append(f"  time      {duration_text(found.seconds)} or more, at the provider's limits")
     lines += [f"  first     {damage}" for damage in found.damage]
+    lines += [f"  note      {note}" for note in found.notes]
     if len(found.collections) > 1:
         lines += ["", *_collections(found.collections)]
     lines += _failures(found.failures)

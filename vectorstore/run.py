@@ -11,7 +11,7 @@ from vectorstore.cache import VectorCache
 from vectorstore.chunks import Chunker
 from vectorstore.embedders import make_embedder
 from vectorstore.embedding import EmbeddingStage, Job
-from vectorstore.errors import DocumentError, Interrupted
+from vectorstore.errors import DocumentError, Interrupted, VectorkeepError, unforeseen
 from vectorstore.ledger import Generation, Ledger
 from vectorstore.limiter import RateLimiter
 from vectorstore.mending import StoreFiles
@@ -68,6 +68,7 @@ class Run:
 
         Raises:
             VectorkeepError: what ended the run early; what was paid or written before is kept.
+            BaseException: a signal's, as it came.
         """
         if self._cache.damage:
             self.notes.append(self._cache.damage)
@@ -79,7 +80,7 @@ class Run:
             self.failures |= self._writing.failures
             if self._empty:
                 self.notes.append(f"{len(self._empty)} documents have no text, {self._empty[0]!r} among them")
-            self.notes += self._plan.presence.notes + self._files.notes
+            self.notes += self._files.notes
             self._progress.add(chunks_repaired=self._files.repaired)
             self._cache.close()
             self._budget.close()
@@ -90,7 +91,8 @@ class Run:
         try:
             self._read_all()
             self._embedding.close()
-            if not self._halted():
+            plan = self._plan
+            if not self._halted() and (plan.counts["deleted"] or plan.abandoned or plan.damage):
                 # Last: a moved document's old place goes only when its new one is written.
                 self._writing.call(self._delete_gone)
         except BaseException as error:
@@ -101,12 +103,20 @@ class Run:
             self._writing.close()
 
     def _conclude(self) -> None:
-        self._files.close(self._ledger)
+        self._close_files()
+        if isinstance(self._error, Exception) and not isinstance(self._error, VectorkeepError):
+            raise unforeseen(self._error) from self._error
         if self._error is not None:
             raise self._error
         if self._stop.is_set():
             raise Interrupted("stopped by request at the end of a batch", "run again to go on")
         self._evict()
+
+    def _close_files(self) -> None:
+        try:
+            self._files.close(self._ledger)
+        except Exception as error:
+            self._fail(error)  # the first error is the cause
 
     def _read_all(self) -> None:
         plan, writing = self._plan, self._writing
@@ -124,9 +134,6 @@ class Run:
                 self._progress.add(failed=1, documents_done=1)
                 continue
             self._progress.count_kind(reading.kind)
-            if reading.kind == "unchanged":
-                writing.touch(reading.document)
-                continue
             if not reading.chunks:
                 self._empty.append(work.doc_key)
             if writing.is_full(len(reading.write)):
@@ -205,8 +212,9 @@ class Run:
             self._embedder, limiter, self._budget, max_attempts=settings.max_attempts,
             batch_texts=settings.batch_texts, batch_tokens=settings.batch_tokens, stop=self._give_up,
         )  # fmt: skip
+        computes_here = not self._embedder.billable  # more threads would only share the interpreter's lock
         return EmbeddingStage(
-            requester, self._cache, self._progress, concurrency=settings.concurrency,
+            requester, self._cache, self._progress, concurrency=1 if computes_here else settings.concurrency,
             batch_texts=requester.max_texts, batch_tokens=requester.max_tokens,
             ready=self._writing.put, failed=self._fail, waiting=self._halted,
         )  # fmt: skip

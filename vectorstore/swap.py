@@ -20,7 +20,7 @@ JOURNAL = "swap"
 
 def begin_swap(ledger: Ledger, serving: Generation, building: Generation, now: float) -> None:
     """Write down what is about to be swapped."""
-    retired = time.strftime("--old-%Y%m%d%H%M%S", time.gmtime(now))
+    retired = f"--old-{serving.id}-{time.strftime('%Y%m%d', time.gmtime(now))}"
     ledger.remember(JOURNAL, {"serving": serving.id, "building": building.id, "retired_suffix": retired})
 
 
@@ -37,8 +37,7 @@ def finish_swap(settings: Settings, ledger: Ledger) -> list[str]:
         _rename(store, ledger, old, new, journal)
     finally:
         store.close()
-    ledger.swap(old.id, new.id, building_suffix(new.pipeline), journal["retired_suffix"])
-    ledger.remember(JOURNAL, None)
+    ledger.swap(old.id, new.id, building_suffix(new.pipeline), journal["retired_suffix"], JOURNAL)
     if not settings.chroma_url:
         ledger.store_closed(fingerprint(settings.path(settings.chroma_path)))
     return [

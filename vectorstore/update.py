@@ -21,6 +21,7 @@ from vectorstore.plan import Plan, make_plan
 from vectorstore.progress import Checkpoint, Progress
 from vectorstore.settings import Settings
 
+TOUCH_PAGE = 5_000  # documents a transaction
 STATES = {1: "failed", 2: "failed", 3: "capped", 5: "refused", 6: "failed", 130: "interrupted"}  # by exit code
 
 
@@ -107,19 +108,40 @@ def update(
                 settings, ledger, pipeline.id, mode=mode, collections=collections, doc_keys=doc_keys,
                 verify_content=verify_content, max_deletes=max_deletes,
             ) as plan:  # fmt: skip
+                if not plan.refusals:
+                    _touch(plan, ledger, stop)
                 on_plan(plan)
                 progress.documents_total = plan.to_read + plan.counts["deleted"]
                 progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
-                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes)
+                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes + plan.notes)
                 if plan.refusals:
                     outcome.error = plan.refusals[0]
                 elif not plan.nothing_to_do:
                     _apply(settings, pipeline, plan, ledger, progress, checkpoint, outcome, on_progress, stop, clock)
                     if plan.generation.state == "building" and outcome.error is None:
                         _swap(settings, plan, ledger, outcome, clock())
+                elif plan.presence.files:
+                    ledger.store_closed(plan.presence.files)  # looked at and found whole
                 return _conclude(plan, ledger, progress, checkpoint, outcome, clock)
         finally:
             ledger.close()
+
+
+def _touch(plan: Plan, ledger: Ledger, stop: threading.Event | None) -> None:
+    """Bring the ledger's times up to date where only they changed: that needs no store and no embedder."""
+    from vectorstore.reading import find_untouched
+
+    page: list[tuple[str, int, int, int, bool]] = []
+    for document in find_untouched(plan, ledger):
+        entry = document.entry
+        page.append((document.doc_key, entry.size, entry.mtime_ns, entry.ctime_ns, document.racy))
+        if len(page) >= TOUCH_PAGE:
+            ledger.touch(plan.generation.id, page)
+            page.clear()
+        if stop and stop.is_set():
+            break
+    if page:
+        ledger.touch(plan.generation.id, page)
 
 
 @dataclass
@@ -140,12 +162,16 @@ def _apply(
         checkpoint.write()
         on_progress(progress)
 
-    checkpoint.write(now=True)
     run = Run(settings, pipeline, plan, ledger, progress, stop or threading.Event(), tick, clock)
     try:
+        checkpoint.write(now=True)
         run.execute()
     except VectorkeepError as error:
         outcome.error = error
+    except BaseException:
+        progress.state = "interrupted"
+        checkpoint.write(now=True)
+        raise
     finally:
         outcome.failures.update(run.failures)
         outcome.notes += run.notes

@@ -16,10 +16,8 @@ from vectorstore.ledger import ChunkRecord, DocumentRow, Generation, Intent, Led
 from vectorstore.mending import StoreFiles
 from vectorstore.progress import Progress
 from vectorstore.reading import Reading, metadata_crc
-from vectorstore.source import Document
 from vectorstore.store import Rows, Store, chunk_ids
 
-_TOUCH_PAGE = 5_000
 _END = object()
 
 
@@ -84,10 +82,6 @@ class WritingStage:
         """A job with all its vectors, or a failed or aborted one; from any thread."""
         self._queue.put(job)
 
-    def touch(self, document: Document) -> None:
-        """A document whose content is unchanged and whose times are not."""
-        self._queue.put(document)
-
     def call(self, action: Callable[[Store, Ledger], None]) -> None:
         """Run ``action`` in this thread after everything put before it."""
         self._queue.put(action)
@@ -99,7 +93,6 @@ class WritingStage:
 
     def _run(self) -> None:
         jobs: list[Job] = []
-        touched: list[Document] = []
         chunks = 0
         try:
             while True:
@@ -113,13 +106,9 @@ class WritingStage:
                 if isinstance(item, Job):
                     jobs.append(item)
                     chunks += len(item.reading.write)
-                elif isinstance(item, Document):
-                    touched.append(item)
                 if chunks >= self._batch or len(jobs) >= 4 * self._batch or item is _END or callable(item):
                     self._flush(jobs)
                     chunks = 0
-                if len(touched) >= _TOUCH_PAGE or (touched and (item is _END or callable(item))):
-                    self._touch(touched)
                 if item is _END:
                     return
                 if callable(item):
@@ -150,7 +139,8 @@ class WritingStage:
         with self._changed:
             self._outstanding -= sum(len(job.reading.write) for job in jobs)
             self._changed.notify_all()
-        self._progress.add(documents_done=len(good), failed=sum(bool(job.failure) for job in jobs))
+        failed = sum(bool(job.failure) for job in jobs)
+        self._progress.add(documents_done=len(good) + failed, failed=failed)
         jobs.clear()
         self._written()
 
@@ -172,17 +162,6 @@ class WritingStage:
         ledger.commit(self._generation, [_row(job) for job in jobs])
         self._cache.released(hash_ for job in jobs for hash_ in _dropped(job.reading))
         self._progress.last_document = jobs[-1].reading.work.doc_key
-
-    def _touch(self, touched: list[Document]) -> None:
-        if self._ledger is None:
-            self._ledger = self._open_ledger()
-        self._ledger.touch(
-            self._generation,
-            [(d.doc_key, d.entry.size, d.entry.mtime_ns, d.entry.ctime_ns, d.racy) for d in touched],
-        )
-        self._progress.add(documents_done=len(touched))
-        touched.clear()
-        self._written()
 
     def _held(self, reading: Reading) -> int:
         """How many chunks the store may hold of a document, by all that is known."""

@@ -30,6 +30,7 @@ from tests.support.chroma_helpers import (
     unit_vectors,
 )
 from vectorstore import chroma_files as files
+from vectorstore import hnsw_files as hnsw
 from vectorstore.audit import Damage, DamageKind, Remedy, audit
 from vectorstore.fingerprint import fingerprint
 from vectorstore.repair import NotRepairableError, repair
@@ -230,6 +231,25 @@ def write_at(name: str, offset: int, value: bytes) -> Callable[[Path], None]:
     return damage
 
 
+def in_live_slot(offset: int, value: bytes) -> Callable[[Path], None]:
+    """Damage within a slot that serves an id; which slots those are differs from store to store."""
+
+    def damage(store: Path) -> None:
+        queued = {write.id for write in pending(store)}
+        live = {label for key, label in hnsw.read_id_map(segment(store)).labels.items() if key not in queued}
+        header = hnsw.read_header(segment(store), DIMENSION)
+        ((_, slots),) = hnsw.iter_slots(segment(store), header)
+        slot = next(number for number, each in enumerate(slots) if int(each["label"]) in live and not each["mark"] & 1)
+        write_at("data_level0.bin", slot * SLOT + offset, value)(store)
+
+    return damage
+
+
+def pending(store: Path) -> list[files.QueuedWrite]:
+    with files.open_snapshot(store) as db:
+        return list(files.iter_queue(db, pages(store)))
+
+
 def remove(*names: str) -> Callable[[Path], None]:
     def damage(store: Path) -> None:
         for name in names:
@@ -306,8 +326,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], DamageKind]] = {
     "slot marked deleted": (write_at("data_level0.bin", 2, b"\x01"), DamageKind.LABELS_DIFFER),
     "link count": (write_at("data_level0.bin", 9 * SLOT, b"\xff"), DamageKind.LINKS_OUT_OF_RANGE),
     "link out of range": (write_at("data_level0.bin", 4, b"\xff\xff\xff"), DamageKind.LINKS_OUT_OF_RANGE),
-    "NaN": (write_at("data_level0.bin", SLOT + 132, b"\0\0\xc0\x7f"), DamageKind.VECTORS_NOT_FINITE),
-    "zero vector": (write_at("data_level0.bin", SLOT + 132, bytes(64)), DamageKind.VECTORS_ZERO),
+    "NaN": (in_live_slot(132, b"\0\0\xc0\x7f"), DamageKind.VECTORS_NOT_FINITE),
+    "zero vector": (in_live_slot(132, bytes(64)), DamageKind.VECTORS_ZERO),
     "lengths missing": (remove("length.bin"), DamageKind.LENGTHS_TORN),
     "lengths cut": (cut("length.bin", 0.9), DamageKind.LENGTHS_TORN),
     "upper links cut": (cut("link_lists.bin", 0.5), DamageKind.UPPER_LINKS_TORN),
@@ -429,7 +449,7 @@ def test_salvage_reads_round_the_damage(name: str, store: Path) -> None:
 def test_repair_without_a_cache_uses_what_it_moved_aside(store: Path, tmp_path: Path) -> None:
     """Checksums alone bring the vectors back; an id whose vector is wrong everywhere is reported as lost."""
     DAMAGES["upper links cut"][0](store)
-    write_at("data_level0.bin", 40 * SLOT + 140, b"\x11\x22")(store)
+    in_live_slot(140, b"\x11\x22")(store)
     report = repair(
         store,
         audit(store),

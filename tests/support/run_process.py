@@ -1,0 +1,65 @@
+"""A run of the command line in a forked process; what it needs is imported once, by the server that forks it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import resource
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import chromadb
+import chromadb.api.rust  # noqa: F401
+
+import vectorstore.embedders.openai
+import vectorstore.run
+import vectorstore.search  # noqa: F401
+from vectorstore.cli import main
+from vectorstore.tokens import load_encoding
+
+load_encoding("cl100k_base").encode_ordinary("warm")
+
+
+def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit: int, die: str) -> None:
+    """``vectorkeep ARGV`` with this environment; its output goes to ``out`` and ``err`` in ``folder``.
+
+    ``die`` names a step to be killed at: ``before vectorstore.ledger:Ledger.commit`` or ``after ... 3`` for the third.
+    """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(Path(folder) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, number)
+        os.close(handle)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    if die:
+        _die(*die.split())
+    sys.exit(main(argv))
+
+
+def _die(when: str, step: str, nth: str = "1") -> None:
+    """SIGKILL this process before or after the nth call of a function: the kernel asks nobody either."""
+    module, _, path = step.partition(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original, calls = getattr(owner, name), count(1)
+
+    @functools.wraps(original)
+    def deadly(*args: Any, **options: Any) -> Any:
+        now = next(calls) == int(nth)
+        if now and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **options)
+        if now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)

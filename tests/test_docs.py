@@ -1,0 +1,128 @@
+"""The documentation is tested: what it names exists, what exists is named, and the README's session really runs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from vectorstore import cli, errors, progress
+from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
+from vectorstore.settings import ALIASES, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in FILES}
+README = PAGES["README.md"]
+
+
+def rows(page: str) -> Iterator[list[str]]:
+    """The cells of all rows of a page's tables; heads and rules among them."""
+    for line in PAGES[page].splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    described = {row[0].strip("`"): row[1].strip("`") for row in rows("docs/settings.md") if row[0].startswith("`")}
+    expected = {spec.name: _as_toml(_default(spec)) for spec in fields(Settings) if spec.name != "workspace"}
+    assert described == expected
+
+
+def _default(spec: object) -> object:
+    made = getattr(spec, "default_factory", MISSING)
+    return made() if made is not MISSING else spec.default  # type: ignore[attr-defined]
+
+
+def _as_toml(value: object) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{}"
+        case tuple():
+            return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+        case int() | float():
+            return str(value)
+        case _:
+            return f'"{value}"'
+
+
+def test_every_environment_variable_that_is_named_exists() -> None:
+    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_"}
+    named = {match for text in PAGES.values() for match in re.findall(r"VECTORKEEP_[A-Z_]*", text)}
+    assert named <= names
+    for alias in ALIASES.values():
+        assert alias in PAGES["docs/settings.md"]
+
+
+def test_every_command_and_flag_is_described() -> None:
+    described = re.search(r"(?s)\n## Commands\n(.*?)\n## ", README)
+    assert described
+    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert set(re.findall(r"\| `vectorkeep (\w+)", described[1])) == set(commands)
+    flags = {flag for command in commands.values() for a in command._actions for flag in a.option_strings}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", described[1])) == flags - {"-h", "--help"}
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    described = {int(row[0]) for row in rows("README.md") if row[0].isdigit()}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.VectorkeepError)}
+    assert described == raised | {0}
+
+
+def test_the_prices_are_those_of_the_table() -> None:
+    described = {row[0].strip("`"): float(row[1]) for row in rows("docs/money.md") if row[1].startswith("0.")}
+    assert described == USD_PER_MILLION_TOKENS
+    assert PRICES_AS_OF in PAGES["docs/money.md"]
+
+
+def test_every_field_of_the_checkpoint_is_described() -> None:
+    text = PAGES["docs/how-it-works.md"].partition("## The checkpoint file")[2].partition("\n## ")[0]
+    described = {name for row in re.findall(r"(?m)^\| (`.*?) \|", text) for name in re.findall(r"`(\w+)`", row)}
+    written = {spec.name for spec in fields(progress.Progress)} | {"updated", "pid", "message", "hint", "failures"}
+    assert described == written - {"collections_total"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        path, _, anchor = target.partition("#")
+        found = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert found.is_file(), target
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", found.read_text("utf-8"))
+            assert anchor in {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_no_place_of_one_machine(page: str) -> None:
+    assert not re.search(r"(?<![\w.])/(tmp|work|root|opt)/", PAGES[page])
+
+
+@pytest.mark.slow
+def test_the_session_in_the_readme_is_what_the_demo_prints(tmp_path: Path) -> None:
+    """Line by line and in order; numbers and paths may differ, and the README may leave lines out."""
+    command = [sys.executable, str(ROOT / "docs" / "demo.py"), str(tmp_path / "demo")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    printed = iter(_normal(run.stdout))
+    session = re.search(r"(?s)```console\n(.*?)```", README)
+    assert session
+    for line in _normal(session[1]):
+        assert line in printed, f"the demo did not print (any more): {line}\n\n{run.stdout}"
+
+
+def _normal(text: str) -> list[str]:
+    text = re.sub(r"(?m)^wrote .*/", "wrote ", text)
+    text = re.sub(r"\d[\d,.]*", "0", text)
+    return [re.sub(r" +", " ", line).strip() for line in text.splitlines() if line.strip()]
