@@ -178,7 +178,8 @@ def _collections(collections: Mapping[str, Mapping[str, int]]) -> str:
     busiest = sorted(collections.items(), key=lambda item: (-sum(item[1].values()), item[0]))
     lines = [f"| collection | {' | '.join(kinds)} |", "| --- |" + " ---: |" * len(kinds)]
     for name, counts in busiest[:SHOWN]:
-        lines.append(f"| {_escaped(name)} | " + " | ".join(f"{counts.get(kind, 0):,}" for kind in kinds) + " |")
+        cells = (f"{counts[kind]:,}" if counts.get(kind) else "" for kind in kinds)
+        lines.append(f"| {_escaped(name)} | {' | '.join(cells)} |")
     return "\n".join(lines) + _more(len(collections), COLLECTIONS)
 
 

@@ -79,7 +79,8 @@ class _View:
         self._plan: tuple[str, str] | None = None
 
     def planned(self, plan: Plan) -> None:
-        self._plan = plan_text(plan), artifacts.plan_page(plan)  # now: the plan is closed when the update ends
+        text = "" if plan.nothing_to_do else plan_text(plan)
+        self._plan = text, artifacts.plan_page(plan)  # now: the plan is closed when the update ends
 
     def advanced(self, progress: Progress) -> None:
         self._progress = progress
@@ -88,7 +89,8 @@ class _View:
         if self._plan:
             text, page = self._plan
             self._plan = None
-            get_run_logger().info(text)
+            if text:
+                get_run_logger().info(text)
             artifacts.publish_plan(page)
         self._bar.show(self._progress)
 

@@ -16,7 +16,7 @@ from contextvars import copy_context
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
-LOOK_EVERY_S = 3.0
+LOOK_EVERY_S = 1.0
 
 
 def watched(

@@ -104,8 +104,8 @@ class Prefect:
         command = [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
             "--no-first-run", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-            f"--user-data-dir={self.home / 'browser'}", f"--window-size={size}", "--virtual-time-budget=10000",
-            f"--screenshot={picture}", "--dump-dom", self.url + path,
+            "--force-prefers-reduced-motion", f"--user-data-dir={self.home / 'browser'}", f"--window-size={size}",
+            "--virtual-time-budget=10000", f"--screenshot={picture}", "--dump-dom", self.url + path,
         ]  # fmt: skip
         dom = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60).stdout
         shown = re.sub(r"<(script|style|title).*?</\1>|<[^>]+>", " ", dom, flags=re.S)

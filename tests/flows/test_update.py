@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prefect.exceptions import ParameterTypeError
@@ -226,7 +227,7 @@ class TestShown:
         assert page.startswith("## Plan: 1 added, 1 changed, 1 deleted\n")
         assert f"| tokens to pay | {state.result().tokens} |" in page
         assert "(cap $5.00)" in page
-        assert "| docs\\_x | 0 | 1 | 0 |" in page
+        assert "| docs\\_x |  | 1 |  |" in page
         assert json.loads(shown.artifact(artifacts.COLLECTIONS))[2] == {
             "collection": "docs_z", "added": 1, "changed": 0, "deleted": 0,
         }  # fmt: skip
@@ -258,6 +259,17 @@ class TestShown:
         assert json.loads(shown.artifact(artifacts.COLLECTIONS)) == [
             {"collection": "docs_x", "added": 1}, {"collection": "docs_y", "added": 2},
         ]  # fmt: skip
+
+    def test_a_server_that_takes_no_artifacts_stops_nothing(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise httpx.ConnectError("no server")
+
+        monkeypatch.setattr(artifacts, "create_markdown_artifact", refuse)
+        workspace.write("a.md")
+        _, shown = run(workspace)
+        assert shown.state.message.startswith("1 added")
 
     def test_the_key_is_nowhere(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
         workspace.settings(embedder="openai")
@@ -292,7 +304,9 @@ class TestStop:
             watched(call, look, seen.append)
         assert seen == ["what was kept"]
 
-    def test_sigterm_loses_nothing_that_was_paid(self, workspace: Workspace, tmp_path: Path) -> None:
+    def test_sigterm_loses_nothing_that_was_paid(
+        self, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         workspace.settings(embedder="openai", batch_texts=1, concurrency=2, store_batch=5)
         workspace.write(*(f"{number:02}.md" for number in range(40)), text="word " * 50)
         with ServerProcess(tmp_path, latency=0.1) as server:
@@ -310,7 +324,8 @@ class TestStop:
             assert "interrupted; run again to go on" in said
             assert last_runs(workspace) == ["interrupted"]
             assert 6 <= len(server.bill.requests) < 40
-            os.environ |= {"OPENAI_API_KEY": server.key, "OPENAI_BASE_URL": server.url}
+            monkeypatch.setenv("OPENAI_API_KEY", server.key)
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url)
             _, shown = run(workspace)
             assert shown.state.name == "Completed"
             assert set(server.bill.by_text.values()) == {1}
@@ -318,6 +333,10 @@ class TestStop:
 
 
 class TestByHand:
+    @pytest.fixture(autouse=True)
+    def _as_loud_as_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tasks.by_hand._quieten", lambda: None)  # it is for a process of its own
+
     def test_help_explains_every_parameter(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             run_by_hand(update, ["--help"])
