@@ -102,7 +102,8 @@ class EmbeddingStage:
                         done = job.settle(number, found[hash_], "")
                 else:
                     self._add(job, hash_, numbers)
-        self._progress.add(chunks_from_cache=sum(len(wanted[hash_]) for hash_ in found))
+        asked_for = len(wanted) - len(found)  # texts; whatever else the job needs costs nothing
+        self._progress.add(chunks_from_cache=len(job.reading.write) - asked_for)
         if done:
             self._ready(job)
         while len(self._batch) >= self._batch_texts or self._tokens >= self._batch_tokens:

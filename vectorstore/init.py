@@ -23,7 +23,7 @@ embedder = "local"
 # dimensions = 1536
 chunk_tokens = 400
 
-# Money, in USD. A run stops before it passes a cap, and the next one goes on where it stopped.
+# Money, in USD. A run stops before it passes a cap, and the next one goes on where it stopped. "none": no cap.
 max_cost_usd = 5.0
 # max_cost_usd_per_day = 5.0
 # prices = {{ "my-model" = 0.02 }}  # a million tokens, for models that are not in the table

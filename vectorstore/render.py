@@ -34,11 +34,9 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
             from tqdm import tqdm
 
             shown.append(tqdm(total=progress.documents_total, desc=verb, unit="doc", dynamic_ncols=True, leave=False))
-        shown[0].total = progress.documents_total
-        shown[0].n = min(progress.documents_done, progress.documents_total)
         tokens = f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.4f}"
         shown[0].set_postfix_str(f"{progress.chunks_written:,} chunks, {tokens}", refresh=False)
-        shown[0].refresh()
+        shown[0].update(progress.documents_done - shown[0].n)  # draws ten times a second at most
 
     try:
         yield advance
@@ -83,6 +81,8 @@ def update_text(report: UpdateReport) -> str:
     touched = any(count for kind, count in report.kinds.items() if kind not in ("unchanged", "unknown"))
     if report.state == "completed" and not touched and not report.failures and not report.notes:
         return f"nothing to do: {report.kinds.get('unchanged', 0):,} documents are in step ({report.seconds:.1f} s)"
+    if report.state == "refused":
+        return f"{_colour('refused')}: {report.message}\n  next: {report.hint}"
     lines = [f"{_colour(report.state)}: {counts_text(report.kinds)} in {duration_text(report.seconds)}"]
     lines.append(
         f"  chunks    {report.chunks_written:,} written: {report.chunks_embedded:,} embedded,"

@@ -160,6 +160,8 @@ def _from_text(spec: Any, text: str) -> Any:
 
 def _convert(spec: Any, raw: Any, origin: str) -> Any:
     kind, name = str(spec.type), spec.name
+    if kind.endswith("None") and raw == "none":
+        return None
     if kind == "Path" and isinstance(raw, (str, Path)) and str(raw):
         return Path(raw)
     if kind.startswith("tuple") and isinstance(raw, (list, tuple)) and all(isinstance(item, str) for item in raw):
@@ -176,7 +178,7 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
 
 
 _KIND_WORDS = {
-    "int": "a whole number", "float": "a number", "float | None": "a number", "bool": "true or false",
+    "int": "a whole number", "float": "a number", "float | None": "a number or \"none\"", "bool": "true or false",
     "tuple": "a list of patterns", "dict": "a table of numbers", "Path": "a path", "str": "a text",
 }  # fmt: skip
 

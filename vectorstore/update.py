@@ -164,7 +164,7 @@ def _apply(
 
     run = Run(settings, pipeline, plan, ledger, progress, stop or threading.Event(), tick, clock)
     try:
-        checkpoint.write(now=True)
+        tick()
         run.execute()
     except VectorkeepError as error:
         outcome.error = error

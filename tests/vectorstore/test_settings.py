@@ -24,6 +24,8 @@ def test_the_nearest_source_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_settings(tmp_path).max_cost_usd == 2
     monkeypatch.setenv("VECTORKEEP_MAX_COST_USD", "3")
     assert load_settings(tmp_path).max_cost_usd == 3
+    monkeypatch.setenv("VECTORKEEP_MAX_COST_USD", "none")
+    assert load_settings(tmp_path).max_cost_usd is None
     found = load_settings(tmp_path, max_cost_usd=4, chunk_tokens=None)
     assert (found.max_cost_usd, found.chunk_tokens, found.source, found.space) == (4, 100, Path("a"), "ip")
 
