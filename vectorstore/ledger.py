@@ -198,6 +198,10 @@ class Ledger:
         )
         return {name: (documents, chunks) for name, documents, chunks in rows}
 
+    def collection_names(self) -> set[str]:
+        """The names of all collections of all generations."""
+        return {name for (name,) in self._all("SELECT name FROM collections")}
+
     def intents(self, generation: int) -> list[Intent]:
         """What killed runs may have left in the store."""
         sql = "SELECT doc_key, collection, chunks FROM intents WHERE generation = ? ORDER BY doc_key"

@@ -162,10 +162,11 @@ def _count(
 ) -> None:
     from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot
 
-    fresh = not generation.id or ledger.is_empty(generation.id)  # a ledger that was lost knows of nothing
+    # A ledger that was lost knows of nothing: whatever no other generation made may be what it wrote.
+    lost = generation.state == "serving" and (not generation.id or ledger.is_empty(generation.id))
     with open_snapshot(store) as db:
         there = {each.name: each for each in list_collections(db, store)}
-        for name in there.keys() if fresh else expected.keys():
+        for name in there.keys() - ledger.collection_names() if lost else expected.keys():
             documents, chunks = expected.get(name, (0, 0))
             if name not in there:
                 presence.lose(name, documents)

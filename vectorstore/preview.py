@@ -121,6 +121,7 @@ def _read(
             count.failures[work.doc_key] = error.reason
             continue
         count.kinds[reading.kind] = count.kinds.get(reading.kind, 0) + 1
+        count.kinds["deleted"] = count.kinds.get("deleted", 0) - bool(reading.moved_from)
         wanted = [reading.hashes[number] for number in reading.write]
         known = (cache.known(wanted) if cache else set()) | seen
         count.chunks += len(wanted)

@@ -26,6 +26,7 @@ class Reading(NamedTuple):
         metadatas: what the store keeps beside each chunk.
         write: numbers of the chunks that the store lacks or holds differently.
         old: the ledger's row, if it has one.
+        moved_from: where a moved document was.
     """
 
     work: Work
@@ -36,6 +37,7 @@ class Reading(NamedTuple):
     metadatas: Sequence[dict[str, str | int]]
     write: Sequence[int]
     old: DocumentRow | None
+    moved_from: str = ""
 
 
 def find_untouched(plan: Plan, ledger: Ledger) -> Iterator[Document]:
@@ -71,6 +73,7 @@ class Reader:
     ) -> None:
         self._source, self._chunker, self._ledger, self._generation = source, chunker, ledger, generation
         self._is_deleted = is_deleted
+        self._moved_from: set[str] = set()
 
     def read(self, work: Work) -> Reading:
         """One document.
@@ -86,14 +89,16 @@ class Reader:
         metadatas = [metadata(work.doc_key, number, chunk) for number, chunk in enumerate(chunks)]
         known = old.chunks if old and not rewrite else ()
         write = [n for n in range(len(chunks)) if n >= len(known) or not _same(known[n], hashes[n], metadatas[n])]
-        return Reading(work, document, self._kind(work, document), chunks, hashes, metadatas, write, old)
+        moved_from = self._find_old_place(document) if work.kind == "added" else ""
+        kind = "moved" if moved_from else work.kind
+        return Reading(work, document, kind, chunks, hashes, metadatas, write, old, moved_from)
 
-    def _kind(self, work: Work, document: Document) -> str:
-        if work.kind == "added":
-            twins = self._ledger.keys_of_content(self._generation, document.content_hash)
-            if any(self._is_deleted(key) for key in twins):
-                return "moved"
-        return work.kind
+    def _find_old_place(self, document: Document) -> str:
+        for key in self._ledger.keys_of_content(self._generation, document.content_hash):
+            if key not in self._moved_from and self._is_deleted(key):
+                self._moved_from.add(key)
+                return key
+        return ""
 
 
 def chunk_hash(text: str) -> bytes:

@@ -58,6 +58,7 @@ class Run:
         self.failures: dict[str, str] = {}
         self.notes: list[str] = []
         self._empty: list[str] = []
+        self._moved_from: set[str] = set()
         self._embedder = make_embedder(settings)  # a missing key or an unknown price stops a run before it starts
         self._budget = self._open_budget()
         self._cache = VectorCache(settings.hashes / "cache.sqlite3", pipeline.embedding, settings.dimension, clock)
@@ -136,7 +137,8 @@ class Run:
                 self.failures[work.doc_key] = error.reason
                 self._progress.add(failed=1, documents_done=1)
                 continue
-            self._progress.count_kind(reading.kind)
+            if reading.moved_from:
+                self._moved_from.add(reading.moved_from)
             if not reading.chunks:
                 self._empty.append(work.doc_key)
             if writing.is_full(len(reading.write)):
@@ -157,8 +159,9 @@ class Run:
                     self._cache.released(chunk.hash for chunk in row.chunks)
             self._delete_chunks(store, by_collection)
             ledger.forget(generation, [doc_key for doc_key, _ in page])
-            for _ in page:
-                self._progress.count_kind("deleted")
+            for doc_key, _ in page:
+                if doc_key not in self._moved_from:
+                    self._progress.count_kind("deleted")
             self._progress.add(documents_done=len(page))
             self._tick()
         self._sweep_up(store, ledger)

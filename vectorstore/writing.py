@@ -141,6 +141,8 @@ class WritingStage:
             self._changed.notify_all()
         failed = sum(bool(job.failure) for job in jobs)
         self._progress.add(documents_done=len(good) + failed, failed=failed)
+        for job in good:
+            self._progress.count_kind(job.reading.kind)
         jobs.clear()
         self._written()
 

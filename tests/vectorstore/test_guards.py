@@ -67,7 +67,8 @@ def test_a_moved_folder_is_no_delete(settings: Settings) -> None:
     (root / "f0").rename(root / "elsewhere")
     report = update(settings)
     assert (report.exit_code, report.chunks_embedded) == (0, 0)
-    assert report.kinds["moved"] == report.kinds["deleted"] == 14
+    assert report.kinds == {"moved": 14, "unchanged": 26}
+    assert not any(key.startswith("f0/") for key in contents(settings))
 
 
 def test_an_empty_source_needs_a_flag(settings: Settings) -> None:
