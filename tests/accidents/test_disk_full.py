@@ -59,7 +59,9 @@ def test_full_disk(small_disk: Path, server: ServerProcess, kilobytes: int) -> N
 def test_full_disk_of_the_store(tmp_path: Path, small_disk: Path, server: ServerProcess, kilobytes: int) -> None:
     """Where only the store's disk runs full, all that was paid is in the cache: the next run pays nothing twice."""
     resize(small_disk, kilobytes)
-    workspace = Workspace(tmp_path / "w", server, batch_texts=32, dimensions=256, chroma_path=str(small_disk / "chroma"))
+    workspace = Workspace(
+        tmp_path / "w", server, batch_texts=32, dimensions=256, chroma_path=str(small_disk / "chroma")
+    )
     workspace.fill(300, sections=8)  # above Chroma's sync threshold: its index is written too
     texts = workspace.texts()
     first = workspace.run("update", timeout=60)
