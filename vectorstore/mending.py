@@ -8,7 +8,9 @@ the next run then audits first, and mends from the vector cache and from what ca
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vectorstore.audit import Remedy, audit
@@ -72,7 +74,9 @@ class StoreFiles:
                 f"after the write the store does not verify: {bad[0].collection}: {bad[0].detail}",
                 "see that the disk is not full, then run again: it mends the store from the vector cache, unpaid",
             )
-        ledger.store_closed(fingerprint(self._path))
+        files = fingerprint(self._path)
+        _sync(self._path, [name for name, stamp in files.items() if self._before.get(name) != stamp])
+        ledger.store_closed(files)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Store]:
@@ -91,6 +95,16 @@ class StoreFiles:
         if again:  # the next plan treats them as half-written, and writes them anew
             ledger.intend(self._generation.id, again)
             self.notes.append(f"{len(again)} documents' vectors are lost: the next run writes them again")
+
+
+def _sync(store: Path, names: Iterable[str]) -> None:
+    """Onto the disk, which Chroma leaves to chance: else a power cut could tear files that the ledger calls clean."""
+    for name in names:
+        handle = os.open(store / name, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class _LedgerVectors:

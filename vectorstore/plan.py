@@ -41,8 +41,8 @@ class Plan:
             can't be read). An added document may turn out to be a moved one, a changed one to be unchanged, once its
             content is read.
         bytes: of the documents to read.
-        estimated_tokens, estimated_cost_usd: of these documents, from this corpus's own bytes a token, as if nothing
-            of them were in the vector cache.
+        tokens_per_byte: of this corpus, as far as the ledger knows it.
+        usd_per_token: what the embedder charges.
         problems: documents and folders that the scan could not see.
         refusals: the guards that say no, if any; an update raises the first.
         damage: what an update would mend in the store first, in words.
@@ -65,8 +65,8 @@ class Plan:
         self.counts: dict[str, int] = dict.fromkeys(
             ("added", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown"), 0
         )
-        self.bytes = self.emptied = self.estimated_tokens = 0
-        self.estimated_cost_usd = 0.0
+        self.bytes = self.emptied = 0
+        self.tokens_per_byte = self.usd_per_token = 0.0
         self.by_collection: dict[str, dict[str, int]] = {}
         self.problems: list[DocumentError] = []
         self.refusals: list[Refused] = []
@@ -87,6 +87,16 @@ class Plan:
     def to_read(self) -> int:
         """How many documents an update would read."""
         return sum(self.counts[kind] for kind in ("added", "changed", "missing", "stale", "all"))
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Of the documents to read, roughly."""
+        return round(self.bytes * self.tokens_per_byte)
+
+    @property
+    def estimated_cost_usd(self) -> float:
+        """Of the documents to read, roughly, and as if nothing of them were in the vector cache."""
+        return self.estimated_tokens * self.usd_per_token
 
     @property
     def nothing_to_do(self) -> bool:
@@ -198,9 +208,8 @@ def make_plan(
 
 def _estimate(plan: Plan, settings: Settings, ledger: Ledger) -> None:
     size, tokens = ledger.tokens(plan.generation.id)
-    plan.estimated_tokens = round(plan.bytes / (size / tokens if size and tokens else BYTES_PER_TOKEN))
-    price = price_per_token(settings.model_name, settings.prices, billable=settings.embedder == "openai")
-    plan.estimated_cost_usd = usd(plan.estimated_tokens * price)
+    plan.tokens_per_byte = tokens / size if size and tokens else 1 / BYTES_PER_TOKEN
+    plan.usd_per_token = usd(price_per_token(settings.model_name, settings.prices, billable=settings.is_billable))
 
 
 def _choose_generation(settings: Settings, ledger: Ledger, pipeline: str, mode: str) -> tuple[Generation, bool]:

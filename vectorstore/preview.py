@@ -138,7 +138,7 @@ def _read(
 def _preview(settings: Settings, pipeline: Pipeline, plan: Plan, count: _Count, exact: bool) -> Preview:
     from vectorstore.prices import price_per_token, usd
 
-    billable = settings.embedder == "openai"
+    billable = settings.is_billable
     price = price_per_token(settings.model_name, settings.prices, billable=billable)
     exit_code = plan.refusals[0].exit_code if plan.refusals else int(bool(count.failures))
     return Preview(

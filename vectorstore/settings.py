@@ -86,6 +86,11 @@ class Settings:
         return self.model or MODELS[self.embedder]
 
     @property
+    def is_billable(self) -> bool:
+        """Whether embedding costs money."""
+        return self.embedder == "openai"
+
+    @property
     def dimension(self) -> int:
         """The length of a vector: the setting, or the embedder's default."""
         return self.dimensions or DIMENSIONS[self.embedder]

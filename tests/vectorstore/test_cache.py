@@ -102,6 +102,6 @@ def _open_and_use(tmp_path: Path) -> VectorCache:
         cache.put_many(hashes(5000), vectors(5000))
         assert cache.damage, "the damage was met nowhere"
     except Damaged as error:
-        assert "run again" in error.hint
+        assert "again" in error.hint
         cache = make(tmp_path)
     return cache

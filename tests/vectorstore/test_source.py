@@ -296,41 +296,6 @@ def test_memory_follows_a_listing_and_not_the_corpus(tmp_path):
     assert peak(30) < 1.3 * peak(3)
 
 
-@pytest.mark.slow
-def test_a_scan_costs_little_more_than_the_bare_recursion(tmp_path):
-    """CPU of whole processes over 20,000 files in 50 folders, the best of seven."""
-    make(tmp_path, *(f"folder{f:02}/doc_{n:04}.md" for f in range(50) for n in range(400)))
-    bare = """
-        import os, sys
-        def walk(path):
-            found = 0
-            with os.scandir(path) as listing:
-                for entry in listing:
-                    if entry.is_dir(follow_symlinks=False):
-                        found += walk(entry.path)
-                    else:
-                        entry.stat(follow_symlinks=False)
-                        found += 1
-            return found
-        assert walk(sys.argv[1]) == 20000
-    """
-    ours = """
-        import sys
-        from vectorstore.source import FileSource
-        assert sum(1 for _ in FileSource(sys.argv[1], ("**/*.md",), (), 1).scan()) == 20000
-    """
-
-    def cpu(script: str) -> float:
-        before = os.times()
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True, cwd=REPOSITORY)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    # os.times counts in hundredths: sums of seven are fine enough.
-    runs = [(cpu(bare), cpu(ours)) for _ in range(7)]
-    assert sum(run[1] for run in runs) < 1.7 * sum(run[0] for run in runs)
-
-
 def test_importing_it_is_cheap():
     script = "import sys, vectorstore.source; print(sorted({'dataclasses', 'inspect', 'hashlib', 'chromadb', 'numpy'} & set(sys.modules)))"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
