@@ -143,6 +143,7 @@ STEPS = [
     "after vectorstore.cache:VectorCache.put_many 3",
     "after vectorstore.ledger:Ledger.store_opened",
     "after vectorstore.ledger:Ledger.intend 2",
+    "before vectorstore.store:Store.upsert 2",
     "after vectorstore.store:Store.upsert 2",
     "after vectorstore.store:Store.delete 2",
     "after vectorstore.ledger:Ledger.commit 2",
@@ -182,6 +183,22 @@ def test_kill_beside_every_step(tmp_path: Path, filled: Workspace, server: Serve
     workspace.assert_in_step()
     assert dict.fromkeys(lost, 2) == {sha: times for sha, times in server.bill.by_text.items() if times > 1}
     assert set(server.bill.by_text) <= {sha_of(text) for text in texts}
+
+
+def test_documents_gone_again_after_a_kill(tmp_path: Path, filled: Workspace, server: ServerProcess) -> None:
+    """What a killed run wrote of documents that are gone, or shorter, by the next run does not stay in the store."""
+    workspace = filled.copy(tmp_path / "w")
+    for n in range(8):
+        workspace.write(f"new/{n}.md", document(("gone", n), 4))
+    assert workspace.start("update", die="after vectorstore.store:Store.upsert").killed()
+    assert any("new/" in id_ for id_ in stored_ids(workspace.store))
+    for n in range(8):
+        if n % 2:
+            workspace.write(f"new/{n}.md", document(("gone", n), 1))
+        else:
+            (workspace.docs / f"new/{n}.md").unlink()
+    workspace.update()
+    workspace.assert_in_step()
 
 
 @pytest.mark.slow

@@ -16,14 +16,14 @@ from tests.support.workbench import Row, Workspace, document, paid
 @pytest.fixture(scope="module")
 def _filled(tmp_path_factory: pytest.TempPathFactory, _server: ServerProcess) -> tuple[Workspace, dict[str, Row]]:
     workspace = Workspace(tmp_path_factory.mktemp("lost") / "w", _server, store_batch=500, batch_texts=64)
-    workspace.fill(120, sections=12)  # above Chroma's sync threshold of 1,000 chunks: an index on the disk
+    workspace.fill(40, sections=34)  # above Chroma's sync threshold of 1,000 chunks: an index on the disk
     workspace.update()
     return workspace, workspace.assert_in_step()
 
 
 @pytest.fixture
 def filled(_filled: tuple[Workspace, dict[str, Row]], tmp_path: Path, server: ServerProcess) -> Workspace:
-    """120 documents in step, and an empty bill."""
+    """40 documents in step, and an empty bill."""
     return _filled[0].copy(tmp_path / "w")
 
 
@@ -65,7 +65,7 @@ def test_lost_from_the_store(filled: Workspace, server: ServerProcess, what: str
     assert not seen["nothing_to_do"] and seen["tokens"] == 0
     filled.update()
     assert filled.rows() == before
-    assert filled.update()["kinds"] == {"unchanged": 120}
+    assert filled.update()["kinds"] == {"unchanged": 40}
     assert paid(server) == 0
 
 
@@ -86,7 +86,7 @@ def test_lost_ledger(filled: Workspace, server: ServerProcess) -> None:
     filled.write("00/page-00004.md", "")
     filled.update()
     filled.assert_in_step()
-    assert filled.update()["kinds"] == {"unchanged": 120}
+    assert filled.update()["kinds"] == {"unchanged": 40}
     assert paid(server) <= 1  # the shortened document's last chunk may be cut differently
 
 
@@ -103,7 +103,7 @@ def test_lost_ledger_and_a_document_gone(filled: Workspace, server: ServerProces
 def test_lost_cache(filled: Workspace, server: ServerProcess) -> None:
     """Without its cache nothing is paid as long as the store is whole; only what is new is."""
     filled.cache.unlink()
-    assert filled.update()["kinds"] == {"unchanged": 120}
+    assert filled.update()["kinds"] == {"unchanged": 40}
     filled.write("new.md", document("new"))
     filled.update()
     filled.assert_in_step()
@@ -130,7 +130,7 @@ def test_checkpoint_is_only_a_picture(filled: Workspace, server: ServerProcess, 
         checkpoint.write_bytes(content)
     filled.run("status", code=0)
     filled.write("new.md", document("new"))
-    assert filled.update()["kinds"] == {"unchanged": 120, "added": 1}
+    assert filled.update()["kinds"] == {"unchanged": 40, "added": 1}
     assert paid(server) == 1
 
 

@@ -49,6 +49,21 @@ def test_source_gone(filled: Workspace, server: ServerProcess, how: str) -> None
     assert filled.rows() == before
 
 
+def test_small_source_gone(tmp_path: Path) -> None:
+    """A source of few documents is guarded as well, though so few deletes need no permission."""
+    workspace = Workspace(tmp_path / "w")
+    workspace.fill(4)
+    workspace.update()
+    before = workspace.rows()
+    shutil.rmtree(workspace.docs)
+    workspace.docs.mkdir()
+    result = workspace.run("update", code=5)
+    assert "--max-deletes 4" in result.err + result.out
+    assert workspace.rows() == before
+    workspace.update("--max-deletes", "4")
+    assert workspace.rows() == {}
+
+
 def test_source_unreadable(filled: Workspace) -> None:
     """A source that may not be listed is refused, and nothing is deleted."""
     before = filled.rows()
@@ -97,11 +112,12 @@ def test_edit_that_keeps_size_and_times(filled: Workspace) -> None:
 
 def test_edit_within_the_clock_tick(filled: Workspace) -> None:
     """A file read right after it was written is read again: its times could not show another edit."""
-    path = filled.write("young.md", document("young-1"))
+    path = filled.write("young.md", document("young"))
     filled.update(trust_ctime=False)
     stat = path.stat()
-    path.write_text(document("young-2"))
+    path.write_text(path.read_text().replace("Title", "Tilte"))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size
     assert filled.update(trust_ctime=False)["kinds"] == {"unchanged": 40, "changed": 1}
     filled.assert_in_step()
 
