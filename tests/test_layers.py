@@ -20,6 +20,7 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "vectorstore").rglob("*.py")
 )
+HEAVY = {"chromadb", "numpy", "openai", "pandas", "pyarrow", "pydantic", "tenacity", "tiktoken", "tqdm", "wordllama"}
 BLOCKED_IMPORTS = """
 import importlib, sys
 
@@ -76,8 +77,7 @@ def test_a_run_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path) -> None:
     assert update(settings).kinds == {"unchanged": 3}
     script = (
         "import sys; from vectorstore.cli import main; code = main();"
-        " heavy = {'chromadb', 'numpy', 'openai', 'pydantic', 'tiktoken', 'tqdm', 'tenacity', 'wordllama', 'pandas', 'pyarrow'} & set(sys.modules);"
-        " sys.exit(f'{heavy}' if heavy else code)"
+        f" heavy = {HEAVY!r} & set(sys.modules); sys.exit(str(heavy) if heavy else code)"
     )
     environment = {**os.environ, **{f"VECTORKEEP_{k}": v for k, v in variables(settings).items()}}
     for command in (["update"], ["plan"], ["status"]):
