@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.workspaces import make_settings, write_corpus
+from vectorstore.settings import Settings
+from vectorstore.update import update
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "vectorstore").rglob("*.py")
 )
+HEAVY = {"chromadb", "numpy", "openai", "pandas", "pyarrow", "pydantic", "tenacity", "tiktoken", "tqdm", "wordllama"}
 BLOCKED_IMPORTS = """
 import importlib, sys
 
@@ -59,3 +66,33 @@ def names_of(tree: ast.AST) -> set[str]:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     return {name.partition(".")[0] for name in names}
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Imports would cost more than the whole look at 20,000 files."""
+    settings = make_settings(tmp_path)
+    write_corpus(settings.path(settings.source), 3)
+    assert update(settings).exit_code == 0
+    time.sleep(2.1)  # the inode times of files this young are not believed
+    assert update(settings).kinds == {"unchanged": 3}
+    script = (
+        "import sys; from vectorstore.cli import main; code = main();"
+        f" heavy = {HEAVY!r} & set(sys.modules); sys.exit(str(heavy) if heavy else code)"
+    )
+    environment = {**os.environ, **{f"VECTORKEEP_{k}": v for k, v in variables(settings).items()}}
+    for command in (["update"], ["plan"], ["status"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert command == ["status"] or "nothing to do: 3 documents" in done.stdout
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    named = {"SOURCE": settings.source, "EMBEDDER": "hash", "DIMENSIONS": 32, "CHUNK_TOKENS": 120}
+    return {"WORKSPACE": str(settings.workspace), **{name: str(value) for name, value in named.items()}}

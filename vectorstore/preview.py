@@ -82,10 +82,10 @@ def preview(
                     pass
             kinds = {kind: count for kind, count in plan.counts.items() if count}
             count = _Count(kinds, {problem.doc_key: problem.reason for problem in plan.problems})
-            if exact and plan.to_read and not plan.refusals:
-                _read(settings, pipeline, plan, ledger, count, on_progress)
-            else:
+            if not exact or plan.refusals:
                 count.tokens = plan.estimated_tokens
+            elif plan.to_read:
+                _read(settings, pipeline, plan, ledger, count, on_progress)
             return _preview(settings, pipeline, plan, count, exact)
     finally:
         ledger.close()

@@ -22,6 +22,7 @@ from vectorstore.progress import Checkpoint, Progress
 from vectorstore.settings import Settings
 
 TOUCH_PAGE = 5_000  # documents a transaction
+CHECKPOINT_FAILURES = 20
 STATES = {1: "failed", 2: "failed", 3: "capped", 5: "refused", 6: "failed", 130: "interrupted"}  # by exit code
 
 
@@ -96,143 +97,150 @@ def update(
         ConfigurationError, EmptySource, Damaged: before anything was done.
         BaseException: what the caller's own thread was hit by, after what was in flight was kept.
     """
-    pipeline = Pipeline.of(settings)
-    started = clock()
-    progress = Progress(time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(started)) + os.urandom(3).hex(), "update", started)
-    checkpoint = Checkpoint(settings.hashes, progress, clock=clock)
-    with WriterLock(lock_files(settings), "vectorkeep update"):
-        ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=clock)
-        try:
-            notes = _finish_swap(settings, ledger)
-            with make_plan(
-                settings, ledger, pipeline.id, mode=mode, collections=collections, doc_keys=doc_keys,
-                verify_content=verify_content, max_deletes=max_deletes,
-            ) as plan:  # fmt: skip
-                if not plan.refusals:
-                    _touch(plan, ledger, stop)
-                on_plan(plan)
-                progress.documents_total = plan.to_read + plan.counts["deleted"]
-                progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
-                outcome = _Outcome(failures={p.doc_key: p.reason for p in plan.problems}, notes=notes + plan.notes)
-                if plan.refusals:
-                    outcome.error = plan.refusals[0]
-                elif not plan.nothing_to_do:
-                    _apply(settings, pipeline, plan, ledger, progress, checkpoint, outcome, on_progress, stop, clock)
-                    if plan.generation.state == "building" and outcome.error is None:
-                        _swap(settings, plan, ledger, outcome, clock())
-                elif plan.presence.files:
-                    ledger.store_closed(plan.presence.files)  # looked at and found whole
-                return _conclude(plan, ledger, progress, checkpoint, outcome, clock)
-        finally:
-            ledger.close()
+    choice = {
+        "mode": mode, "collections": collections, "doc_keys": doc_keys,
+        "verify_content": verify_content, "max_deletes": max_deletes,
+    }  # fmt: skip
+    return _Update(settings, on_plan, on_progress, stop or threading.Event(), clock).run(choice)
 
 
-def _touch(plan: Plan, ledger: Ledger, stop: threading.Event | None) -> None:
-    """Bring the ledger's times up to date where only they changed: that needs no store and no embedder."""
-    from vectorstore.reading import find_untouched
+class _Update:
+    """One update, from the lock to the report."""
 
-    page: list[tuple[str, int, int, int, bool]] = []
-    for document in find_untouched(plan, ledger):
-        entry = document.entry
-        page.append((document.doc_key, entry.size, entry.mtime_ns, entry.ctime_ns, document.racy))
-        if len(page) >= TOUCH_PAGE:
+    def __init__(
+        self,
+        settings: Settings,
+        on_plan: Callable[[Plan], None],
+        on_progress: Callable[[Progress], None],
+        stop: threading.Event,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings, self._pipeline = settings, Pipeline.of(settings)
+        self._on_plan, self._on_progress, self._stop, self._clock = on_plan, on_progress, stop, clock
+        started = clock()
+        id_ = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(started)) + os.urandom(3).hex()
+        self._progress = Progress(id_, "update", started)
+        self._checkpoint = Checkpoint(settings.hashes, self._progress, clock=clock)
+        self._error: VectorkeepError | None = None
+        self._failures: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def run(self, choice: dict[str, Any]) -> UpdateReport:
+        settings = self._settings
+        with WriterLock(lock_files(settings), "vectorkeep update"):
+            ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=self._clock)
+            try:
+                self._finish_swap(ledger)
+                with make_plan(settings, ledger, self._pipeline.id, **choice) as plan:
+                    self._carry_out(plan, ledger)
+                    return self._conclude(plan, ledger)
+            finally:
+                ledger.close()
+
+    def _carry_out(self, plan: Plan, ledger: Ledger) -> None:
+        if not plan.refusals:
+            self._touch(plan, ledger)
+        self._on_plan(plan)
+        self._notes += plan.notes
+        self._failures = {problem.doc_key: problem.reason for problem in plan.problems}
+        self._progress.documents_total = plan.to_read + plan.counts["deleted"]
+        self._progress.kinds = {kind: plan.counts[kind] for kind in ("unchanged", "unknown") if plan.counts[kind]}
+        if plan.refusals:
+            self._error = plan.refusals[0]
+        elif not plan.nothing_to_do:
+            self._apply(plan, ledger)
+            if plan.generation.state == "building" and self._error is None:
+                self._swap(plan, ledger)
+        elif plan.presence.files:
+            ledger.store_closed(plan.presence.files)  # looked at and found whole
+
+    def _touch(self, plan: Plan, ledger: Ledger) -> None:
+        """Bring the ledger's times up to date where only they changed: that needs no store and no embedder."""
+        from vectorstore.reading import find_untouched
+
+        page: list[tuple[str, int, int, int, bool]] = []
+        for document in find_untouched(plan, ledger):
+            entry = document.entry
+            page.append((document.doc_key, entry.size, entry.mtime_ns, entry.ctime_ns, document.racy))
+            if len(page) >= TOUCH_PAGE:
+                ledger.touch(plan.generation.id, page)
+                page.clear()
+            if self._stop.is_set():
+                break
+        if page:
             ledger.touch(plan.generation.id, page)
-            page.clear()
-        if stop and stop.is_set():
-            break
-    if page:
-        ledger.touch(plan.generation.id, page)
 
+    def _apply(self, plan: Plan, ledger: Ledger) -> None:
+        from vectorstore.run import Run  # the heavy imports start here, when there is work
 
-@dataclass
-class _Outcome:
-    failures: dict[str, str]
-    error: VectorkeepError | None = None
-    notes: list[str] = field(default_factory=list)
+        run = Run(self._settings, self._pipeline, plan, ledger, self._progress, self._stop, self._tick, self._clock)
+        try:
+            self._tick()
+            run.execute()
+        except VectorkeepError as error:
+            self._error = error
+        except BaseException:
+            self._progress.state = "interrupted"
+            self._checkpoint.write(now=True)
+            raise
+        finally:
+            self._failures |= run.failures
+            self._notes += run.notes
 
+    def _tick(self) -> None:
+        self._checkpoint.write()
+        self._on_progress(self._progress)
 
-def _apply(
-    settings: Settings, pipeline: Pipeline, plan: Plan, ledger: Ledger, progress: Progress, checkpoint: Checkpoint,
-    outcome: _Outcome, on_progress: Callable[[Progress], None], stop: threading.Event | None,
-    clock: Callable[[], float],
-) -> None:  # fmt: skip
-    from vectorstore.run import Run  # the heavy imports start here, when there is work
+    def _finish_swap(self, ledger: Ledger) -> None:
+        """Go on with a swap that was killed."""
+        if ledger.fact("swap"):
+            from vectorstore.swap import finish_swap
 
-    def tick() -> None:
-        checkpoint.write()
-        on_progress(progress)
+            self._notes += finish_swap(self._settings, ledger)
 
-    run = Run(settings, pipeline, plan, ledger, progress, stop or threading.Event(), tick, clock)
-    try:
-        tick()
-        run.execute()
-    except VectorkeepError as error:
-        outcome.error = error
-    except BaseException:
-        progress.state = "interrupted"
-        checkpoint.write(now=True)
-        raise
-    finally:
-        outcome.failures.update(run.failures)
-        outcome.notes += run.notes
+    def _swap(self, plan: Plan, ledger: Ledger) -> None:
+        """Let what was built serve, unless it lacks documents that are served today."""
+        from vectorstore.swap import begin_swap, finish_swap
 
+        serving = ledger.generation(plan.generation.template)
+        assert serving is not None
+        lacking = [key for key in self._failures if key.endswith("/") or ledger.document(serving.id, key)]
+        if lacking or not plan.whole:
+            why = f"{len(lacking)} documents that serve today failed" if lacking else "only a part was asked for"
+            self._notes.append(f"the new vectors do not serve yet: {why}; run `vectorkeep update --mode stale` again")
+            return
+        begin_swap(ledger, serving, plan.generation, self._clock())
+        self._notes += finish_swap(self._settings, ledger)
 
-def _finish_swap(settings: Settings, ledger: Ledger) -> list[str]:
-    if not ledger.fact("swap"):
-        return []
-    from vectorstore.swap import finish_swap
+    def _conclude(self, plan: Plan, ledger: Ledger) -> UpdateReport:
+        report = self._report(plan)
+        self._progress.state = report.state
+        if plan.generation.id:
+            _record_failures(ledger, plan, report)
+        ledger.record_run(report.run, "update", self._progress.started, report.state, report.to_dict())
+        failures = dict(list(report.failures.items())[:CHECKPOINT_FAILURES])
+        self._checkpoint.write(now=True, message=report.message, hint=report.hint, failures=failures)
+        return report
 
-    return finish_swap(settings, ledger)
-
-
-def _swap(settings: Settings, plan: Plan, ledger: Ledger, outcome: _Outcome, now: float) -> None:
-    """Let what was built serve, unless it lacks documents that are served today."""
-    from vectorstore.swap import begin_swap, finish_swap
-
-    serving = ledger.generation(plan.generation.template)
-    assert serving is not None
-    lacking = [key for key in outcome.failures if key.endswith("/") or ledger.document(serving.id, key)]
-    if lacking or not plan.whole:
-        why = f"{len(lacking)} documents that serve today failed" if lacking else "only a part was asked for"
-        outcome.notes.append(f"the new vectors do not serve yet: {why}; run `vectorkeep update --mode stale` again")
-        return
-    begin_swap(ledger, serving, plan.generation, now)
-    outcome.notes += finish_swap(settings, ledger)
-
-
-def _conclude(
-    plan: Plan, ledger: Ledger, progress: Progress, checkpoint: Checkpoint, outcome: _Outcome,
-    clock: Callable[[], float],
-) -> UpdateReport:  # fmt: skip
-    report = _report(plan, progress, outcome, clock() - progress.started)
-    progress.state = report.state
-    if plan.generation.id:
-        _record_failures(ledger, plan, report)
-    ledger.record_run(report.run, "update", progress.started, report.state, report.to_dict())
-    checkpoint.write(
-        now=True, message=report.message, hint=report.hint, failures=dict(list(report.failures.items())[:20])
-    )
-    return report
-
-
-def _report(plan: Plan, progress: Progress, outcome: _Outcome, seconds: float) -> UpdateReport:
-    error = outcome.error
-    exit_code = error.exit_code if error else int(bool(outcome.failures))
-    counted = {name: value for name, value in progress.snapshot().items() if name in UpdateReport.__dataclass_fields__}
-    return UpdateReport(
-        **counted
-        | {
-            "state": STATES.get(exit_code, "failed") if error else "completed",
-            "exit_code": exit_code,
-            "seconds": seconds,
-            "error": type(error).__name__ if error else "",
-            "message": error.message if error else "",
-            "hint": error.hint if error else "",
-            "collections": plan.by_collection,
-            "failures": outcome.failures,
-            "notes": outcome.notes,
-        }
-    )
+    def _report(self, plan: Plan) -> UpdateReport:
+        error = self._error
+        exit_code = error.exit_code if error else int(bool(self._failures))
+        counters = self._progress.snapshot()
+        counted = {name: value for name, value in counters.items() if name in UpdateReport.__dataclass_fields__}
+        return UpdateReport(
+            **counted
+            | {
+                "state": STATES.get(exit_code, "failed") if error else "completed",
+                "exit_code": exit_code,
+                "seconds": self._clock() - self._progress.started,
+                "error": type(error).__name__ if error else "",
+                "message": error.message if error else "",
+                "hint": error.hint if error else "",
+                "collections": plan.by_collection,
+                "failures": self._failures,
+                "notes": self._notes,
+            }
+        )
 
 
 def _record_failures(ledger: Ledger, plan: Plan, report: UpdateReport) -> None:

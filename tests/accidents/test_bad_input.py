@@ -98,7 +98,6 @@ def test_documents_that_vanish(workspace: Workspace) -> None:
     workspace.assert_in_step()
 
 
-@pytest.mark.slow
 def test_a_line_of_a_million_tokens(tmp_path: Path) -> None:
     """A line without a space becomes bounded chunks, in bounded time."""
     workspace = Workspace(tmp_path / "w", dimensions=8, chunk_tokens=2000)

@@ -141,7 +141,6 @@ def test_deletes_beyond_the_share(filled: Workspace, server: ServerProcess) -> N
     filled.assert_in_step()
 
 
-@pytest.mark.slow
 def test_twenty_thousand_chunks(tmp_path: Path) -> None:
     """20,000 chunks in one collection, written 10,000 at a time as far as the settings know, fit Chroma's limits."""
     workspace = Workspace(tmp_path / "w", dimensions=16, store_batch=10_000, chunk_tokens=32)

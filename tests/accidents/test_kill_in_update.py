@@ -60,7 +60,6 @@ def base(tmp_path_factory: pytest.TempPathFactory, _server: ServerProcess) -> tu
     return base, clean.assert_in_step()
 
 
-@pytest.mark.slow
 def test_kills_inside_the_index_write_of_an_update(
     tmp_path: Path, base: tuple[Workspace, dict[str, Row]], server: ServerProcess
 ) -> None:
