@@ -83,8 +83,7 @@ def look_at_store(settings: Settings, ledger: Ledger, generation: Generation) ->
     presence = Presence()
     expected = {name: counts for name, counts in ledger.collections(generation.id).items() if counts[1]}
     if settings.chroma_url:
-        if generation.id:
-            _look_at_server(settings, ledger, generation, presence, expected)
+        _look_at_server(settings, ledger, generation, presence, expected)  # also to know that it answers, before paying
         return presence
     store = settings.path(settings.chroma_path)
     if not (store / SQLITE_NAME).is_file():

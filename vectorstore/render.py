@@ -49,7 +49,7 @@ def plan_text(plan: Plan) -> str:
     """The plan before an update, in a line or two."""
     lines = [f"plan: {counts_text(plan.counts)}"]
     if plan.estimated_cost_usd:
-        lines.append(f"  at most   about {plan.estimated_tokens:,} tokens, ${plan.estimated_cost_usd:.4f}")
+        lines.append(f"  at most   about {plan.estimated_tokens:,} tokens, ${plan.estimated_cost_usd:.6f}")
     lines += [f"  first: {damage}" for damage in plan.damage]
     return "\n".join(lines)
 

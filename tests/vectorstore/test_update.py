@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.workspaces import contents, digests, make_settings, write, write_corpus
-from vectorstore.errors import ConfigurationError, Locked
+from vectorstore.errors import ConfigurationError, Locked, StoreUnreachable
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.preview import preview
@@ -140,6 +140,15 @@ def test_another_pipeline_is_refused_then_built_beside_and_swapped(settings: Set
     assert sorted("--old-" in name for name in mine) == [False] * 3 + [True] * 3
     back = update(settings, mode="stale")
     assert (back.state, back.chunks_embedded) == ("completed", 0)
+
+
+def test_a_server_that_does_not_answer_is_an_error_before_anything_is_embedded(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, chroma_url="http://127.0.0.1:9")
+    write_corpus(settings.path(settings.source), 1)
+    for look in (preview, update):
+        with pytest.raises(StoreUnreachable, match="127.0.0.1:9"):
+            look(settings)
+    assert not (settings.hashes / "cache.sqlite3").exists()
 
 
 def test_a_collection_of_somebody_else_is_left_alone(settings: Settings) -> None:
