@@ -156,13 +156,17 @@ def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:
             )
 
 
+def _knows_nothing(ledger: Ledger, generation: Generation) -> bool:
+    """Whether the ledger may have been lost: then what no other generation made may be what it wrote."""
+    return generation.state == "serving" and (not generation.id or ledger.is_empty(generation.id))
+
+
 def _count(
     store: Path, ledger: Ledger, generation: Generation, presence: Presence, expected: dict[str, tuple[int, int]]
 ) -> None:
     from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot
 
-    # A ledger that was lost knows of nothing: whatever no other generation made may be what it wrote.
-    lost = generation.state == "serving" and (not generation.id or ledger.is_empty(generation.id))
+    lost = _knows_nothing(ledger, generation)
     with open_snapshot(store) as db:
         there = {each.name: each for each in list_collections(db, store)}
         for name in there.keys() - ledger.collection_names() if lost else expected.keys():
@@ -185,6 +189,11 @@ def _look_at_server(
     store = Store(settings)
     try:
         counts = store.counts()
+        if _knows_nothing(ledger, generation):
+            made_by = store.pipelines()
+            mine = {name for name in counts.keys() - ledger.collection_names() if made_by[name] == generation.pipeline}
+            for name in mine:
+                presence.compare(ledger, generation, name, store.ids(name))
         for name, (documents, chunks) in expected.items():
             if name not in counts:
                 presence.lose(name, documents)

@@ -67,6 +67,21 @@ def test_a_store_is_what_a_clean_run_over_the_same_documents_makes(settings: Set
     assert contents(settings) == contents(clean)
 
 
+def test_a_lost_ledger_leaves_nothing_of_longer_documents(settings: Settings, tmp_path: Path) -> None:
+    root = documents(settings)
+    write_corpus(root, 6, sections=5)
+    update(settings)
+    (settings.hashes / "ledger.sqlite3").unlink()
+    write(root, "f0/d0000.md", "# Document 0\n\nshort now")
+    report = update(settings)
+    assert (kinds(report), report.chunks_embedded) == ({"added": 6}, 1)
+    other = tmp_path / "clean"
+    other.mkdir()
+    clean = make_settings(other, source=root)
+    update(clean)
+    assert contents(settings) == contents(clean)
+
+
 def test_modes(settings: Settings) -> None:
     root = documents(settings)
     write_corpus(root, 6)
@@ -146,7 +161,7 @@ def test_a_server_that_does_not_answer_is_an_error_before_anything_is_embedded(t
     settings = make_settings(tmp_path, chroma_url="http://127.0.0.1:9")
     write_corpus(settings.path(settings.source), 1)
     for look in (preview, update):
-        with pytest.raises(StoreUnreachable, match="127.0.0.1:9"):
+        with pytest.raises(StoreUnreachable, match=r"127\.0\.0\.1:9"):
             look(settings)
     assert not (settings.hashes / "cache.sqlite3").exists()
 
