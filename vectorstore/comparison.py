@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from vectorstore.ledger import Intent, Ledger, StatRow
 from vectorstore.naming import building_suffix, collection_name
+from vectorstore.plan import Plan
 from vectorstore.settings import Settings
 from vectorstore.source import Entry, FileSource
-
-if TYPE_CHECKING:
-    from vectorstore.plan import Plan
 
 
 class Comparison:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 from vectorstore.errors import DocumentError, EmptySource, PipelineMismatch, Refused, TooManyDeletes
 from vectorstore.ledger import Generation, Ledger
+from vectorstore.plan import Plan
 from vectorstore.settings import Settings
-
-if TYPE_CHECKING:
-    from vectorstore.plan import Plan
 
 FEW = 10  # deletes that need no permission, whatever the share
 

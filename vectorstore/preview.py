@@ -9,7 +9,8 @@ from typing import Any
 from vectorstore.errors import DocumentError
 from vectorstore.ledger import Ledger
 from vectorstore.pipeline import Pipeline
-from vectorstore.plan import Plan, make_plan
+from vectorstore.plan import Plan
+from vectorstore.planning import make_plan
 from vectorstore.progress import Progress
 from vectorstore.settings import Settings
 
@@ -69,7 +70,7 @@ def preview(
     """Make a plan and count what it costs; changes nothing.
 
     Args:
-        choice: as for ``plan.make_plan``.
+        choice: as for ``planning.make_plan``.
     """
     from vectorstore.reading import find_untouched
 

@@ -17,7 +17,8 @@ from vectorstore.errors import VectorkeepError
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.pipeline import Pipeline
-from vectorstore.plan import Plan, make_plan
+from vectorstore.plan import Plan
+from vectorstore.planning import make_plan
 from vectorstore.progress import Checkpoint, Progress
 from vectorstore.settings import Settings
 
@@ -84,7 +85,7 @@ def update(
 
     Args:
         settings: of the workspace.
-        mode, collections, doc_keys, verify_content, max_deletes: see ``plan.make_plan``.
+        mode, collections, doc_keys, verify_content, max_deletes: see ``planning.make_plan``.
         on_plan: called with the plan before anything is done.
         on_progress: called with the counters now and then, from any thread.
         stop: set it to stop at a batch's end; the run then reports ``interrupted``.

@@ -30,7 +30,7 @@ from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.server_process import ServerProcess
 from vectorstore import errors
 from vectorstore.lock import WriterLock
-from vectorstore.plan import MODES
+from vectorstore.planning import MODES
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "a|b![x](http://example.test/x.png)<img>`_*.md"
