@@ -170,7 +170,7 @@ CHECKS: Mapping[str, Check] = {
         "the queue was emptied or cut by hand: Chroma would drop new writes silently", _RESTORE,
     ),
     "queue_purged": Check(
-        "write queue is short", Depth.QUICK, always(Severity.INFO),
+        "write queue is purged", Depth.QUICK, always(Severity.WARN),
         "purging is off in the store's configuration", "`chroma vacuum`, while nothing else uses the store",
     ),
     "segments": Check(
@@ -247,8 +247,9 @@ CHECKS: Mapping[str, Check] = {
         "embed the documents anew: `vectorkeep update --mode all --doc DOC_KEY`",
     ),
     "two_places": Check(
-        "every document is in one collection", Depth.STANDARD, always(Severity.WARN),
-        "the template of collection names was changed", f"{_FIX}, which deletes what the ledger does not know",
+        "every document is in one collection", Depth.QUICK, always(Severity.WARN),
+        "the template of collection names was changed, or another program copied rows",
+        f"{_FIX}, which deletes what the ledger does not know", Action.DELETE,
     ),
     # -- source and pipeline -------------------------------------------------------------------------------------
     "source": Check(

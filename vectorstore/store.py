@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from vectorstore.chroma_files import list_collections, present_ids, read_layout
 from vectorstore.errors import Damaged, PipelineMismatch, Refused, StoreUnreachable
 from vectorstore.fingerprint import SQLITE_NAME
+from vectorstore.rows import Page, StoredCollection
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
@@ -159,6 +160,38 @@ class Store:
     def pipelines(self) -> dict[str, str | None]:
         """What made the vectors of each collection, by name; ``None`` where Vectorkeep did not make it."""
         return {each.name: (each.metadata or {}).get(PIPELINE_KEY) for each in self._client.list_collections()}
+
+    def describe(self) -> list[StoredCollection]:
+        """All collections, by name."""
+        found = []
+        for each in sorted(self._client.list_collections(), key=lambda each: str(each.name)):
+            index = (each.configuration or {}).get("hnsw") or {}
+            made_by = (each.metadata or {}).get(PIPELINE_KEY)
+            dimension = each._model.dimension  # the client gives it by no public name
+            found.append(
+                StoredCollection(str(each.id), each.name, made_by, dimension, index.get("space"), each.count())
+            )
+        return found
+
+    def present(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of ``ids`` a collection holds."""
+        collection = self._collection(name)
+        return {
+            id_
+            for start in range(0, len(ids), self.batch)
+            for id_ in collection.get(ids=list(ids[start : start + self.batch]), include=[])["ids"]
+        }
+
+    def read(self, name: str, ids: Sequence[str], *, vectors: bool = True) -> Page:
+        """The rows of these ids, ``rows.PAGE`` at most; ids that are not there are left out."""
+        import numpy as np
+
+        wanted = ["documents", "metadatas", *(["embeddings"] if vectors else [])]
+        answer = self._collection(name).get(ids=list(ids), include=wanted)
+        found = answer["ids"]
+        metadatas = [dict(each or {}) for each in answer["metadatas"]]
+        embeddings = np.asarray(answer["embeddings"], np.float32) if vectors and found else None
+        return Page(found, list(answer["documents"]), metadatas, embeddings, np.full(len(found), vectors))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name, which must be free."""
