@@ -165,16 +165,14 @@ class _Vectors:
         self._gone = {write.id for write in queue if write.operation is files.Operation.DELETE} - set(self._queued)
         id_map = hnsw.read_id_map(folder)
         self._labels = id_map.labels if id_map else {}
-        self._slots: NDArray[np.void] | None = None
+        self._folder, self._header = folder, hnsw.read_header(folder, dimension) if self._labels else None
         self._slot_of = np.zeros(0, np.int64)  # by label; -1: no slot
-        if self._labels:
-            header = hnsw.read_header(folder, dimension)
-            self._slots = np.memmap(
-                folder / "data_level0.bin", hnsw.slot_dtype(header), mode="r", shape=(header.slots,)
-            )
-            labels = np.asarray(self._slots["label"], np.int64)
-            self._slot_of = np.full(max(int(labels.max(initial=0)), *self._labels.values()) + 1, -1, np.int64)
-            self._slot_of[labels] = np.arange(header.slots)
+        if self._header:
+            self._slot_of = np.full(max(self._labels.values()) + 1, -1, np.int64)
+            for first, block in hnsw.iter_slots(folder, self._header):
+                labels = block["label"]
+                fits = labels < len(self._slot_of)
+                self._slot_of[labels[fits].astype(np.int64)] = np.flatnonzero(fits) + first
 
     def read(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Vectors, float32 of shape ``(len(ids), dimension)``, and which of the ids have one."""
@@ -184,14 +182,26 @@ class _Vectors:
         labels = np.fromiter((self._labels.get(id_, -1) for id_ in ids), np.int64, len(ids))
         slots = np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
         has = slots >= 0
-        if self._slots is not None and has.any():
-            vectors[has] = self._slots["vector"][slots[has]]
+        if self._header and has.any():
+            vectors[has] = self._from_slots(self._header, slots[has])
         for row, id_ in enumerate(ids) if self._queued or self._gone else ():
             if id_ in self._queued:
                 vectors[row], has[row] = self._from_queue(self._queued[id_]), True
             elif id_ in self._gone:
                 has[row] = False
         return vectors, has
+
+    def _from_slots(self, header: hnsw.Header, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Mapped anew for every page, so that memory holds no more of the file than a page needs."""
+        import numpy as np
+
+        first = int(slots.min())
+        part = np.memmap(
+            self._folder / "data_level0.bin", hnsw.slot_dtype(header), mode="r", offset=first * header.slot_size,
+            shape=(int(slots.max()) - first + 1,),
+        )  # fmt: skip
+        found: NDArray[np.float32] = part["vector"][slots - first]
+        return found
 
     def _from_queue(self, seq: int) -> NDArray[np.float32]:
         import numpy as np

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from vectorstore.budget import spending
 from vectorstore.cache import VectorCache
@@ -93,7 +93,7 @@ def check_cache(settings: Settings, ledger: Ledger, serving: Generation | None, 
     try:
         cache = VectorCache(path, embedding, int(embedding.rsplit("/", 1)[1]), readonly=True)
         try:
-            lacking = sum(len(page) - len(cache.known(page)) for page in _hash_pages(ledger, serving.id))
+            lacking = sum(len(set(page)) - len(cache.known(list(set(page)))) for page in _hash_pages(ledger))
         finally:
             cache.close()
     except Damaged as error:
@@ -105,15 +105,10 @@ def check_cache(settings: Settings, ledger: Ledger, serving: Generation | None, 
         found.add("cache_coverage", message, count=lacking, total=total, value=lacking / total if total else None)
 
 
-def _hash_pages(ledger: Ledger, generation: int) -> Any:
-    page: set[bytes] = set()
-    for name in ledger.collections(generation):
-        for row in ledger.documents(generation, name):
-            page.update(chunk.hash for chunk in row.chunks)
-            if len(page) >= _HASHES_PAGE:
-                yield list(page)
-                page.clear()
-    yield list(page)
+def _hash_pages(ledger: Ledger) -> Iterator[list[bytes]]:
+    hashes = iter(ledger.needed_hashes())
+    while page := list(islice(hashes, _HASHES_PAGE)):
+        yield page
 
 
 def check_money(settings: Settings, found: Findings, clock: Callable[[], float]) -> None:
