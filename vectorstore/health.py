@@ -354,9 +354,7 @@ class _Health:
             self._found.add("pipeline_mark", message, collection=each.name)
         elif generation is None and each.pipeline and not self._ledger and each.count:
             message = "there is no ledger that can be read, and the store holds a collection that Vectorkeep made"
-            self._found.add(
-                "ledger", message, collection=each.name, remedy="run `vectorkeep update`: it makes a new one"
-            )
+            self._found.add("ledger", message, collection=each.name, remedy=f"{UPDATE}: it makes a new one, unpaid")
         elif generation is None and each.pipeline and each.count:
             message = f"a collection of {each.count:,} chunks that Vectorkeep made, and the ledger does not know"
             self._found.add(
