@@ -13,16 +13,17 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from vectorstore.health_marks import figure, safe
+from vectorstore.printable import printable
 
 if TYPE_CHECKING:
     from vectorstore.health_history import Run
 
 BUCKETS = 90
 HALF, FULL = 430, 860  # widths of a view box: half the page, and all of it
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 _STEPS = (
     _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY,
-    30 * _DAY, 60 * _DAY, 91 * _DAY, 182 * _DAY, 365 * _DAY,
+    30 * _DAY, 60 * _DAY, 91 * _DAY, 182 * _DAY, _YEAR,
 )  # fmt: skip
 _LETTER = 7.0  # of an axis: units wide at most
 
@@ -82,7 +83,7 @@ def findings_chart(runs: Sequence[Run]) -> str:
         for bucket in buckets:
             x = across(bucket[len(bucket) // 2].time)
             parts.append(_mark(max(bucket, key=count), level, most, x, base, width, lane - 14))
-    parts += _dates(runs[0].time, runs[-1].time, across, 3 * lane + 22, most=8)
+    parts += _dates(runs[0].time, runs[-1].time, across, 3 * lane + 22)
     return _svg(FULL, 3 * lane + 32, "Findings over time", f"{len(runs):,} checks: {'; '.join(maxima)}.", parts)
 
 
@@ -104,7 +105,8 @@ def norms_chart(norms: Mapping[str, int]) -> str:
     Args:
         norms: lower edge -> how many; not empty.
     """
-    bins = sorted(norms.items(), key=lambda item: (_number(item[0]), item[0]))
+    ranked = sorted(norms.items(), key=lambda item: (_number(item[0]), item[0]))
+    bins = [(printable(edge, 24), count) for edge, count in ranked]
     ticks = nice_ticks(0, max(1, *norms.values()))
     left, top, right, bottom = _margin(ticks), 24, FULL - 10, 196
     up = _scale(0, ticks[-1], bottom, top)
@@ -174,18 +176,22 @@ def _grid(ticks: Sequence[int], up: Callable[[float], float], left: float, right
     ]
 
 
-def _dates(first: float, last: float, across: Callable[[float], float], y: float, most: int = 5) -> list[str]:
-    """Labels of a time axis, at round times."""
-    step = next((step for step in _STEPS if (last - first) / step <= most), _STEPS[-1])
-    form = "%d %b" if step >= _DAY else "%d %b %H:%M" if last - first > _DAY else "%H:%M"
-    form = "%b %Y" if step >= 30 * _DAY else form
-    times = range(math.ceil(first / step) * step, math.floor(last) + 1, step) or [math.floor(last)]
-    room = 4.0 * len(_utc(first, form))  # half a label
-    low, high = across(first), across(last)
+def _dates(first: float, last: float, across: Callable[[float], float], y: float) -> list[str]:
+    """Labels of a time axis, at round times, as many as have room."""
+    years = math.ceil((last - first) / (3 * _YEAR)) * _YEAR  # wide enough for any history
+    for step in (*_STEPS, years):
+        form = "%b %Y" if step >= 30 * _DAY else "%d %b" if step >= _DAY else "%H:%M"
+        if step < _DAY < last - first:
+            form = "%d %b %H:%M"
+        wide = _LETTER * len(_utc(first, form)) + 8
+        if across(first + step) - across(first) >= wide:
+            break
+    low, high = across(first) - 8 + wide / 2, across(last) + 8 - wide / 2  # middles: a label stays below its axis
+    times = range(math.ceil(first / step) * step, math.floor(last) + 1, step)
+    places = [(across(at), at) for at in times if low <= across(at) <= high]
     return [
-        f'<text x="{min(max(across(at), low + room - 8), high - room + 8):.1f}" y="{y}" text-anchor="middle">'
-        f"{_utc(at, form)}</text>"
-        for at in times
+        f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{_utc(at, form)}</text>'
+        for x, at in places or [((low + high) / 2, round((first + last) / 2))]
     ]
 
 

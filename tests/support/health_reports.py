@@ -6,7 +6,7 @@ from typing import Any
 
 from vectorstore.findings import CHECKS, CollectionHealth, Findings, HealthReport
 
-STARTED = 1_794_300_000.0  # 2026-11-10 08:00 UTC
+STARTED = 1_794_300_000.0  # 2026-11-10 08:40 UTC
 HOSTILE = (
     "notes/<script>alert(1)</script>.md#00000",
     "notes/\u202egpj.exe.md#00001",
@@ -24,7 +24,7 @@ def make_report(found: Findings | None = None, **values: Any) -> HealthReport:
         for check in CHECKS:
             found.looked(check)
     defaults: dict[str, Any] = {
-        "run": "20261110T080000-000001", "started": STARTED, "seconds": 4.2, "depth": "standard", "way": "files",
+        "run": "20261110T084000-000001", "started": STARTED, "seconds": 4.2, "depth": "standard", "way": "files",
         "workspace": "/home/you/notes", "store": "/home/you/notes/chroma", "source": "/home/you/notes/docs",
         "pipeline": "openai/text-embedding-3-small/1536/md1-400-cl100k_base", "collections": make_collections(3),
         "norms": {"0.9": 3, "0.99": 40, "1.0": 900, "1.01": 5},
