@@ -180,7 +180,7 @@ def _dates(first: float, last: float, across: Callable[[float], float], y: float
     """Labels of a time axis, at round times, as many as have room."""
     years = math.ceil((last - first) / (3 * _YEAR)) * _YEAR  # wide enough for any history
     for step in (*_STEPS, years):
-        form = "%b %Y" if step >= 30 * _DAY else "%d %b" if step >= _DAY else "%H:%M"
+        form = "%b %Y" if step >= 60 * _DAY else "%d %b" if step >= _DAY else "%H:%M"
         if step < _DAY < last - first:
             form = "%d %b %H:%M"
         wide = _LETTER * len(_utc(first, form)) + 8

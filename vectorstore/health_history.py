@@ -93,7 +93,7 @@ def append(folder: Path, report: HealthReport) -> list[str]:
             if report.depth != Depth.QUICK.name.lower() or size > FOLD_BYTES:
                 _fold(folder, report, notes)
     except OSError as error:
-        notes.append(f"the history of health checks could not be kept: {error}")
+        notes.append(f"the history of health checks could not be written: {error}")
     return notes
 
 

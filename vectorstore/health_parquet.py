@@ -69,7 +69,7 @@ def load(path: Path) -> pa.Table:
         data = path.read_bytes()
     except FileNotFoundError:
         return table_of([])
-    if _sealed(data) != data:
+    if not data or _sealed(data) != data:
         raise Unreadable("damaged, or written by another program")
     try:
         table = pq.read_table(pa.BufferReader(data))
