@@ -37,6 +37,7 @@ _COLUMNS = {
     "segments": {"id", "type", "scope", "collection"},
     "embeddings": {"id", "segment_id", "embedding_id", "seq_id"},
     "embedding_metadata": {"id", "key", "string_value"},
+    "embedding_metadata_array": {"id", "key", "string_value", "int_value", "float_value", "bool_value"},
     "embedding_fulltext_search": {"string_value"},
     "embeddings_queue": {"seq_id", "operation", "topic", "id", "vector", "encoding", "metadata"},
     "max_seq_id": {"segment_id", "seq_id"},

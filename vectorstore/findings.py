@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
+from math import isfinite
 from typing import Any
 
 SAMPLE_IDS = 20  # a finding shows
@@ -85,8 +86,9 @@ class Finding:
     value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the severity and the action by name."""
-        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids)}
+        """For JSON: the severity and the action by name; a figure that JSON can't say (NaN, infinite) is left out."""
+        value = self.value if self.value is not None and isfinite(self.value) else None
+        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids), "value": value}
 
 
 Rule = Callable[[int, int], Severity]

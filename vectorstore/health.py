@@ -7,6 +7,7 @@ opens a copy.
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from vectorstore.audit import Damage
 
 SAMPLE = 2_000  # rows that a standard check looks at
-TURN = "health_turn"  # a file in .hashes: which part of the rows a standard check looks at next
 
 
 @dataclass
@@ -74,7 +74,7 @@ def health(
         probe: whether Chroma is made to open a copy at depth deep; ``None``: when the store is small enough or its
             index files are doubtful.
         verify_content: read every document of the source and every vector of the cache, whatever the times say.
-        seed: which part of the rows a standard check looks at; ``None``: the next one, so that all come in turn.
+        seed: which part of the rows a standard check looks at; ``None``: it goes by the hour, so that all come in turn.
         on_progress: called with the counters now and then.
 
     Returns:
@@ -105,7 +105,7 @@ def examine(
 ) -> Iterator[Examination]:
     """`health` with all that it found; ``writer``: the caller holds the writer's lock itself."""
     with ExitStack() as stack:
-        part = _part(settings, depth, seed)
+        part = int(clock() // 3600) if seed is None else seed
         check = _Health(settings, depth, way, probe, verify_content, part, writer, on_progress, clock, stack)
         yield check.run()
 
@@ -343,7 +343,7 @@ class _Health:
 
     def _chosen(self, each: StoredCollection, total: int) -> Callable[[str], bool] | None:
         """Which rows are looked at: all at depth deep, and where the index is at fault; else a part that goes round."""
-        parts = -(-total // SAMPLE)
+        parts = _parts(total)
         if self._depth >= Depth.DEEP or parts <= 1 or any(d.collection_id == each.id for d in self._damages):
             return None
         part = self._part % parts
@@ -435,15 +435,15 @@ def _dimension(generation: Generation) -> int:
     return int(generation.pipeline.split("/")[-2])
 
 
-def _part(settings: Settings, depth: Depth, seed: int | None) -> int:
-    """Which part of the rows comes next. The counter is a convenience: without it, the hour decides."""
-    if seed is not None or depth is not Depth.STANDARD:
-        return seed or 0
-    path = settings.hashes / TURN
-    try:
-        turn = int(path.read_text()) + 1
-    except (OSError, ValueError):
-        turn = int(time.time() // 3600)
-    with suppress(OSError):
-        path.write_text(str(turn))
-    return turn
+def _parts(rows: int) -> int:
+    """Into how many parts a standard check divides the rows.
+
+    A prime, and none that divides the hours of a day or of a week: so any regular schedule comes to every part.
+    """
+    least = -(-rows // SAMPLE)
+    if least <= 1:
+        return 1
+    candidate = max(least, 5)
+    while candidate == 7 or any(candidate % factor == 0 for factor in range(2, math.isqrt(candidate) + 1)):
+        candidate += 1
+    return candidate
