@@ -12,6 +12,7 @@ import numpy as np
 
 from tests.support.damage.register import Apply, damage, register
 from tests.support.damage.scene import DIMENSION, GUIDE, NOTES, Scene, cut, flip, same_times
+from vectorstore.findings import Depth
 
 FILES = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin", "index_metadata.pickle")
 # What a torn index takes along: the probe of a copy, and what is looked up in it.
@@ -50,7 +51,7 @@ for _name, _offset, _text in (
     register(_at("header.bin", _offset), f"header_{_name}", _text, expect="index", also=TORN)
 
 
-@damage("layout", mends=False)
+@damage("layout", depth=Depth.STANDARD, mends=False)
 def header_of_another_version(scene: Scene) -> None:
     """header.bin says version 2, which nobody has seen yet."""
     with scene.file("header.bin").open("r+b") as file:

@@ -10,7 +10,7 @@ from contextlib import closing
 from tests.support.damage.register import Apply, damage, register
 from tests.support.damage.scene import Scene, cut, execute, flip
 from tests.support.damage.sqlite_file import leaf
-from vectorstore.findings import Severity
+from vectorstore.findings import Depth, Severity
 
 # What else is out of step with a ledger that is not today's.
 ASTRAY = "missing orphans text metadata vectors coverage in_step gone ledger_counts pipeline_mark"
@@ -70,6 +70,7 @@ register(
         "UPDATE documents SET content_hash = zeroblob(16) WHERE doc_key IN ('guide/page-050.md', 'api/page-003.md')"
     ),
     "ledger_content_changed", "The ledger has another hash of two documents", expect="in_step",
+    depth=Depth.DEEP,
 )  # fmt: skip
 register(
     _ledger("UPDATE generations SET pipeline = replace(pipeline, 'small', 'large')"), "ledger_of_another_pipeline",
@@ -160,7 +161,7 @@ def ledger_of_another_day(scene: Scene) -> None:
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
-@damage("cache", "cache_coverage", may_cost=True)
+@damage("cache", "cache_coverage", depth=Depth.DEEP)
 def cache_page_flipped(scene: Scene) -> None:
     """A page of the cache's vectors is flipped."""
     offset, size = leaf(scene.workspace.cache, "vectors")
@@ -192,7 +193,7 @@ def cache_of_another_day(scene: Scene) -> None:
     shutil.copy2(scene.older / ".hashes" / "cache.sqlite3", scene.workspace.cache)
 
 
-@damage("cache cache_coverage", mends=False)
+@damage("cache cache_coverage", depth=Depth.DEEP, mends=False)
 def cached_vectors_changed(scene: Scene) -> None:
     """Vectors in the cache are not those that were paid for."""
     execute(scene.workspace.cache, "UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id % 7 = 0", {})

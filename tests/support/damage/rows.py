@@ -10,6 +10,7 @@ import numpy as np
 from tests.support.chroma_helpers import open_client, unit_vectors
 from tests.support.damage.register import Apply, damage, register
 from tests.support.damage.scene import API, DIMENSION, GUIDE, NOTES, Scene
+from vectorstore.findings import Depth
 
 SEARCH = "self_query recall"
 # Rows of the index of docs_guide, of its queue, and of docs_api, which has nothing but its queue.
@@ -79,7 +80,7 @@ register(
 )  # fmt: skip
 register(
     _sql(f"UPDATE embedding_fulltext_search SET string_value = 'something else' WHERE rowid IN ({SOME})"),
-    "fulltext_rows_changed", "Some texts of the full-text index are others", expect="fulltext",
+    "fulltext_rows_changed", "Some texts of the full-text index are others", expect="fulltext", depth=Depth.DEEP,
 )  # fmt: skip
 register(
     _sql(

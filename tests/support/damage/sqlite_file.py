@@ -86,7 +86,7 @@ def sqlite_head_zeroed(scene: Scene) -> None:
 
 for _share in (0.0, 0.1, 0.5, 0.9, 0.999):
     register(
-        lambda scene, share=_share: cut(scene.sqlite, share), f"sqlite_cut_to_{_share:.1%}",
+        lambda scene, share=_share: cut(scene.sqlite, share), f"sqlite_cut_to_{100 * _share:g}%",
         f"chroma.sqlite3 keeps {_share:.1%} of its bytes", expect="sqlite" if _share else "sqlite store", also=TORN,
         mends=False,
     )  # fmt: skip
