@@ -40,7 +40,7 @@ class ApiRows:
 
     def read(self, collection: StoredCollection, ids: Sequence[str], *, vectors: bool = True) -> Page:
         """The rows of these ids."""
-        return self._store.read(collection.name, ids, vectors=vectors)
+        return self._store.read(collection.name, ids, vectors=vectors and bool(collection.dimension))
 
     def close(self) -> None:
         """Close the store."""

@@ -161,10 +161,12 @@ class _Vectors:
         import numpy as np
 
         self._db, self._dimension = db, dimension
-        self._queued = {write.id: write.seq for write in queue if write.vector_bytes}
-        self._gone = {write.id for write in queue if write.operation is files.Operation.DELETE} - set(self._queued)
         id_map = hnsw.read_id_map(folder)
         self._labels = id_map.labels if id_map else {}
+        self._queued: dict[str, int] = {}  # id -> the queue's number of its newest vector
+        self._gone: set[str] = set()
+        for write in queue:
+            self._replay(write)
         self._folder, self._header = folder, hnsw.read_header(folder, dimension) if self._labels else None
         self._slot_of = np.zeros(0, np.int64)  # by label; -1: no slot
         if self._header:
@@ -173,6 +175,18 @@ class _Vectors:
                 labels = block["label"]
                 fits = labels < len(self._slot_of)
                 self._slot_of[labels[fits].astype(np.int64)] = np.flatnonzero(fits) + first
+
+    def _replay(self, write: files.QueuedWrite) -> None:
+        there = write.id in self._queued or (write.id in self._labels and write.id not in self._gone)
+        if write.operation is files.Operation.DELETE:
+            self._queued.pop(write.id, None)
+            self._gone.add(write.id)
+        elif not write.vector_bytes:
+            return
+        elif write.operation is files.Operation.UPSERT or there is (write.operation is files.Operation.UPDATE):
+            # Chroma ignores an ADD of an id that is there, and an UPDATE of one that is not.
+            self._queued[write.id] = write.seq
+            self._gone.discard(write.id)
 
     def read(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Vectors, float32 of shape ``(len(ids), dimension)``, and which of the ids have one."""
@@ -186,7 +200,9 @@ class _Vectors:
             vectors[has] = self._from_slots(self._header, slots[has])
         for row, id_ in enumerate(ids) if self._queued or self._gone else ():
             if id_ in self._queued:
-                vectors[row], has[row] = self._from_queue(self._queued[id_]), True
+                queued = self._from_queue(self._queued[id_])
+                has[row] = len(queued) == self._dimension
+                vectors[row] = queued if has[row] else 0
             elif id_ in self._gone:
                 has[row] = False
         return vectors, has

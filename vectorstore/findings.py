@@ -131,8 +131,8 @@ class Check:
 
 
 _FIX = "run `vectorkeep health --fix`"
-_UPDATE = "run `vectorkeep update`"
-_RESTORE = "restore a backup; or move the store's folder away and run `vectorkeep update`, which fills a new one unpaid"
+UPDATE = "run `vectorkeep update`"
+RESTORE = "restore a backup; or move the store's folder away and run `vectorkeep update`, which fills a new one unpaid"
 _TORN = "a kill or a full disk in Chroma's index write, or another program that wrote the files"
 _OTHER_WRITER = "another program wrote to the store or deleted from it, or a write was lost"
 
@@ -141,7 +141,7 @@ CHECKS: Mapping[str, Check] = {
     "store": Check(
         "store is there and can be read", Depth.QUICK, always(Severity.FAIL),
         "the folder was moved or deleted, a disk is not mounted, or the server is down",
-        f"mount or start it; if it is gone for good: restore a backup, or {_UPDATE}, which fills a new one unpaid",
+        f"mount or start it; if it is gone for good: restore a backup, or {UPDATE}, which fills a new one unpaid",
     ),
     "layout": Check(
         "layout is known", Depth.QUICK, always(Severity.WARN),
@@ -149,7 +149,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "sqlite": Check(
         "SQLite is whole", Depth.STANDARD, always(Severity.FAIL),
-        "a disk fault, a copy taken while it was written, or another program", _RESTORE,
+        "a disk fault, a copy taken while it was written, or another program", RESTORE,
     ),
     "journal": Check(
         "no transaction left open", Depth.QUICK, always(Severity.INFO),
@@ -158,7 +158,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "relations": Check(
         "rows belong to each other", Depth.STANDARD, always(Severity.FAIL),
-        "rows were deleted by hand or by another program", _RESTORE,
+        "rows were deleted by hand or by another program", RESTORE,
     ),
     "fulltext": Check(
         "full-text index matches the texts", Depth.STANDARD, always(Severity.FAIL),
@@ -167,7 +167,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "queue": Check(
         "write queue is in order", Depth.QUICK, always(Severity.FAIL),
-        "the queue was emptied or cut by hand: Chroma would drop new writes silently", _RESTORE,
+        "the queue was emptied or cut by hand: Chroma would drop new writes silently", RESTORE,
     ),
     "queue_purged": Check(
         "write queue is purged", Depth.QUICK, always(Severity.WARN),
@@ -259,15 +259,15 @@ CHECKS: Mapping[str, Check] = {
     ),
     "coverage": Check(
         "every document is stored", Depth.STANDARD, share(0.0, 0.05), "documents were added since the last update",
-        _UPDATE, Action.UPDATE,
+        UPDATE, Action.UPDATE,
     ),
     "in_step": Check(
         "stored documents are as they are in the source", Depth.STANDARD, share(0.0, 1.0),
-        "documents were edited since the last update", _UPDATE, Action.UPDATE,
+        "documents were edited since the last update", UPDATE, Action.UPDATE,
     ),
     "gone": Check(
         "stored documents are still in the source", Depth.STANDARD, share(0.0, 0.05),
-        "documents were deleted or moved since the last update", f"{_UPDATE}, which deletes or moves their chunks",
+        "documents were deleted or moved since the last update", f"{UPDATE}, which deletes or moves their chunks",
         Action.UPDATE,
     ),
     "failing": Check(
@@ -304,26 +304,26 @@ CHECKS: Mapping[str, Check] = {
     # -- what Vectorkeep keeps -----------------------------------------------------------------------------------
     "ledger": Check(
         "ledger is whole", Depth.QUICK, always(Severity.FAIL), "a disk fault, or another program",
-        f"move .hashes/ledger.sqlite3 away and {_UPDATE}: it makes a new one, unpaid",
+        f"move .hashes/ledger.sqlite3 away and {UPDATE}: it makes a new one, unpaid",
     ),
     "ledger_counts": Check(
         "ledger's counts are right", Depth.QUICK, always(Severity.FAIL), "rows were changed by hand or lost",
         f"{_FIX}, which counts them anew", Action.RECOUNT,
     ),
     "unfinished": Check(
-        "no run was cut short", Depth.QUICK, always(Severity.WARN), "an update was killed, or is at work", _UPDATE,
+        "no run was cut short", Depth.QUICK, always(Severity.WARN), "an update was killed, or is at work", UPDATE,
         Action.UPDATE,
     ),
     "cache": Check(
         "vector cache is whole", Depth.STANDARD, always(Severity.WARN), "a disk fault",
-        f"{_UPDATE}: it saves what can be read; what is lost is paid again only when it is needed", Action.UPDATE,
+        f"{UPDATE}: it saves what can be read; what is lost is paid again only when it is needed", Action.UPDATE,
     ),
     "cache_coverage": Check(
         "cache could refill the store", Depth.STANDARD, share(0.01, 2.0), "the cache was bounded, evicted or lost",
         "nothing, while backups verify: a lost store would cost the vectors that the cache lacks",
     ),
     "last_run": Check(
-        "last update ended well", Depth.QUICK, always(Severity.WARN), "see `vectorkeep status`", _UPDATE, Action.UPDATE,
+        "last update ended well", Depth.QUICK, always(Severity.WARN), "see `vectorkeep status`", UPDATE, Action.UPDATE,
     ),
     "budget": Check(
         "spending is known and below its cap", Depth.QUICK, always(Severity.WARN),

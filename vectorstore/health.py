@@ -22,7 +22,7 @@ from vectorstore import sqlite_checks, workspace_checks
 from vectorstore.collection_checks import CollectionPass, Known
 from vectorstore.errors import Damaged, StoreUnreachable
 from vectorstore.faults import Faults
-from vectorstore.findings import Action, CollectionHealth, Depth, Findings, HealthReport, Severity
+from vectorstore.findings import UPDATE, Action, CollectionHealth, Depth, Findings, HealthReport, Severity
 from vectorstore.fingerprint import SQLITE_NAME, fingerprint
 from vectorstore.ledger import Generation, Ledger
 from vectorstore.progress import Progress
@@ -61,6 +61,7 @@ def health(
     depth: Depth = Depth.STANDARD,
     way: str = "",
     probe: bool | None = None,
+    verify_content: bool = False,
     seed: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     clock: Callable[[], float] = time.time,
@@ -72,6 +73,7 @@ def health(
         way: ``files`` or ``api`` to insist on a way of reading an embedded store; empty to choose.
         probe: whether Chroma is made to open a copy at depth deep; ``None``: when the store is small enough or its
             index files are doubtful.
+        verify_content: read every document of the source and every vector of the cache, whatever the times say.
         seed: which part of the rows a standard check looks at; ``None``: the next one, so that all come in turn.
         on_progress: called with the counters now and then.
 
@@ -82,8 +84,9 @@ def health(
         ConfigurationError: the settings can't be right.
     """
     with examine(
-        settings, depth=depth, way=way, probe=probe, seed=seed, on_progress=on_progress, clock=clock
-    ) as examination:
+        settings, depth=depth, way=way, probe=probe, verify_content=verify_content, seed=seed,
+        on_progress=on_progress, clock=clock,
+    ) as examination:  # fmt: skip
         return examination.report
 
 
@@ -94,6 +97,7 @@ def examine(
     depth: Depth,
     way: str = "",
     probe: bool | None = None,
+    verify_content: bool = False,
     seed: int | None = None,
     writer: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -101,7 +105,8 @@ def examine(
 ) -> Iterator[Examination]:
     """`health` with all that it found; ``writer``: the caller holds the writer's lock itself."""
     with ExitStack() as stack:
-        check = _Health(settings, depth, way, probe, _part(settings, depth, seed), writer, on_progress, clock, stack)
+        part = _part(settings, depth, seed)
+        check = _Health(settings, depth, way, probe, verify_content, part, writer, on_progress, clock, stack)
         yield check.run()
 
 
@@ -109,10 +114,12 @@ class _Health:
     """One health check."""
 
     def __init__(
-        self, settings: Settings, depth: Depth, way: str, probe: bool | None, part: int, writer: bool,
+        self, settings: Settings, depth: Depth, way: str, probe: bool | None, verify_content: bool, part: int,
+        writer: bool,
         on_progress: Callable[[Progress], None], clock: Callable[[], float], stack: ExitStack,
     ) -> None:  # fmt: skip
         self._settings, self._depth, self._way, self._probe, self._part = settings, depth, way, probe, part
+        self._verify_content = verify_content
         self._writer, self._on_progress, self._clock, self._stack = writer, on_progress, clock, stack
         self._store = settings.path(settings.chroma_path)
         self._found = Findings()
@@ -134,12 +141,14 @@ class _Health:
         self._progress = Progress(run, "health", started)
 
     def run(self) -> Examination:
-        self._open_ledger()
         at_work = False if self._writer else workspace_checks.check_lock(self._settings, self._found)
+        self._open_ledger(at_work)
         if self._ledger:
             self._check_workspace(self._ledger)
         if self._depth >= Depth.STANDARD and self._ledger:
-            self._source = check_source(self._settings, self._ledger, self._serving, self._found)
+            self._source = check_source(
+                self._settings, self._ledger, self._serving, self._found, contents=self._verify_content
+            )
         before = self._fingerprint()
         self._check_store(doubtful=at_work)
         if not self._writer and self._fingerprint() != before:
@@ -148,7 +157,7 @@ class _Health:
 
     # -- ledger and workspace ------------------------------------------------------------------------------------
 
-    def _open_ledger(self) -> None:
+    def _open_ledger(self, at_work: bool) -> None:
         path = self._settings.hashes / "ledger.sqlite3"
         self._found.looked("ledger", "" if path.exists() else "there is no ledger: nothing was ever stored from here")
         try:
@@ -160,7 +169,8 @@ class _Health:
         if not path.exists():
             return
         try:
-            workspace_checks.check_ledger(ledger, self._found, thorough=self._depth >= Depth.STANDARD)
+            thorough = self._depth >= Depth.STANDARD
+            workspace_checks.check_ledger(ledger, self._found, thorough=thorough, at_work=at_work)
             self._serving = ledger.generation(self._settings.collection)
             for generation in sorted(ledger.generations(), key=lambda each: each.state == "serving"):
                 self._generations |= dict.fromkeys(ledger.collections(generation.id), generation)
@@ -172,10 +182,13 @@ class _Health:
 
     def _check_workspace(self, ledger: Ledger) -> None:
         workspace_checks.check_runs(self._settings, ledger, self._serving, self._found)
-        workspace_checks.check_money(self._settings, self._found, self._clock)
+        thorough = self._depth >= Depth.STANDARD
+        workspace_checks.check_money(self._settings, self._found, self._clock, thorough=thorough)
         workspace_checks.check_backups(ledger, self._found, self._clock)
-        if self._depth >= Depth.STANDARD:
-            workspace_checks.check_cache(self._settings, ledger, self._serving, self._found)
+        if thorough:
+            workspace_checks.check_cache(
+                self._settings, ledger, self._serving, self._found, vectors=self._verify_content
+            )
 
     # -- the store -----------------------------------------------------------------------------------------------
 
@@ -236,6 +249,7 @@ class _Health:
         self._leaked = sqlite_checks.check_folders(db, self._store, self._found)
         due = {name: _dimension(each) for name, each in self._generations.items()}
         sqlite_checks.check_dimensions(db, self._store, self._found, due)
+        sqlite_checks.check_schemas(db, self._found)
         if self._depth >= Depth.STANDARD:
             sqlite_checks.check_integrity(db, self._found)
             sqlite_checks.check_relations(db, self._found)
@@ -293,7 +307,8 @@ class _Health:
     def _check_collection(self, reader: RowReader, each: StoredCollection, total: int) -> None:
         generation = self._generations.get(each.name)
         known: Known | None = (self._ledger, generation) if self._ledger and generation else None
-        documents, chunks = known[0].collections(known[1].id)[each.name] if known else (0, 0)
+        # Counted, not noted: the ledger's own sums are one of the things that can be wrong.
+        documents, chunks = known[0].counted(known[1].id).get(each.name, (0, 0)) if known else (0, 0)
         self._check_mark(each, generation)
         work = CollectionPass(reader, each, known, chunks, self._faults)
         try:
@@ -337,7 +352,10 @@ class _Health:
         if generation and each.pipeline != generation.pipeline:
             message = f"it names {each.pipeline or 'nobody'} as what made it, the ledger {generation.pipeline}"
             self._found.add("pipeline_mark", message, collection=each.name)
-        elif generation is None and each.pipeline and self._ledger and each.count:
+        elif generation is None and each.pipeline and not self._ledger and each.count:
+            message = "there is no ledger that can be read, and the store holds a collection that Vectorkeep made"
+            self._found.add("ledger", message, collection=each.name, remedy=f"{UPDATE}: it makes a new one, unpaid")
+        elif generation is None and each.pipeline and each.count:
             message = f"a collection of {each.count:,} chunks that Vectorkeep made, and the ledger does not know"
             self._found.add(
                 "orphans", message, collection=each.name, severity=Severity.WARN, action=Action.NONE,

@@ -60,8 +60,10 @@ def check_index(store: Path, db: sqlite3.Connection, found: Findings) -> IndexCh
 
 def _check_of(damage: Damage, store: Path, db: sqlite3.Connection) -> str:
     if damage.kind is DamageKind.INDEX_MISSING:
-        named = {each.id: each for each in files.list_collections(db, store)}
-        return "index" if named[str(damage.collection_id)].has_folder else "segments"
+        collection = next(each for each in files.list_collections(db, store) if each.id == damage.collection_id)
+        if not collection.vector_seq:
+            return "index_ids"  # no index was ever due: what is lost was lost from the queue
+        return "index" if collection.has_folder else "segments"
     return _CHECKS.get(damage.kind, "index")
 
 

@@ -239,14 +239,15 @@ class Ledger:
         pragma = "integrity_check" if thorough else "quick_check"
         try:
             said = [str(row[0]) for row in self._db.execute(f"PRAGMA {pragma}(20)") if row[0] != "ok"]
-            torn = self._db.execute(f"SELECT count(*) FROM documents WHERE length(chunks) % {_CHUNK.size}").fetchone()[
-                0
-            ]
+            sql = f"SELECT count(*) FROM documents WHERE length(chunks) % {_CHUNK.size}"
+            torn = self._db.execute(sql).fetchone()[0]
+            astray = len(self._db.execute("PRAGMA foreign_key_check").fetchall())
         except UNREADABLE as error:
             if not is_damage(error):
                 raise
             return [str(error)]
-        return [*said, f"{torn} documents with a torn list of chunks"] if torn else said
+        said += [f"{torn} documents with a torn list of chunks"] if torn else []
+        return said + ([f"{astray} rows of generations that are gone"] if astray else [])
 
     def collection_names(self) -> set[str]:
         """The names of all collections of all generations."""

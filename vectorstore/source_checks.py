@@ -40,8 +40,12 @@ class SourceView:
             self.some[kind].append(doc_key)
 
 
-def check_source(settings: Settings, ledger: Ledger, serving: Generation | None, found: Findings) -> SourceView | None:
+def check_source(
+    settings: Settings, ledger: Ledger, serving: Generation | None, found: Findings, *, contents: bool
+) -> SourceView | None:
     """What is not stored, not in step, or gone; ``None`` when the source can't be looked at.
+
+    With ``contents`` every document is read, whatever its size and times say.
 
     A source that is missing, or empty while the ledger knows documents, is a finding of its own: nothing is called an
     orphan for it.
@@ -51,7 +55,7 @@ def check_source(settings: Settings, ledger: Ledger, serving: Generation | None,
         settings.path(settings.source), settings.include, settings.exclude, int(settings.max_document_mb * 1_000_000)
     )
     try:
-        view = _merge(settings, ledger, serving, source)
+        view = _merge(settings, ledger, serving, source, contents)
     except (EmptySource, ConfigurationError) as error:
         found.add("source", error.message, remedy=error.hint)
         return None
@@ -87,7 +91,9 @@ def _judge(view: SourceView, failing: set[str], found: Findings) -> None:
         found.add("gone", message, count=view.gone, total=view.known, ids=view.some["gone"])
 
 
-def _merge(settings: Settings, ledger: Ledger, serving: Generation | None, source: FileSource) -> SourceView:
+def _merge(
+    settings: Settings, ledger: Ledger, serving: Generation | None, source: FileSource, contents: bool
+) -> SourceView:
     view = SourceView()
     changed: list[Entry] = []
     entries = source.scan()
@@ -108,7 +114,7 @@ def _merge(settings: Settings, ledger: Ledger, serving: Generation | None, sourc
             view.seen += 1
             view.known += 1
             view.documents[row[1]] += 1
-            if _differs(entry, row, settings.trust_ctime):
+            if contents or _differs(entry, row, settings.trust_ctime):
                 changed.append(entry)
             entry, row = next(entries, None), next(rows, None)
     _drop_hidden(view, source)

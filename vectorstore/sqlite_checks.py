@@ -6,11 +6,12 @@ Foreign keys are checked by queries of our own: Chroma declares one on a table t
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
 from vectorstore import chroma_files as files
-from vectorstore.findings import Findings
+from vectorstore.findings import RESTORE, Findings, Severity
 
 QUEUE_ALLOWED = 1_000  # rows that are of no use any more; with purging on, one a collection stays
 _ROWS_SHOWN = 20
@@ -124,6 +125,17 @@ def check_dimensions(db: sqlite3.Connection, store: Path, found: Findings, due: 
         if expected and each.dimension not in (None, expected):
             message = f"vectors of {each.dimension} floats where {expected} are due"
             found.add("dimension", message, collection=each.name)
+
+
+def check_schemas(db: sqlite3.Connection, found: Findings) -> None:
+    """Whether Chroma can read how collections are configured."""
+    for name, *texts in db.execute("SELECT name, schema_str, config_json_str FROM collections"):
+        for text in texts:
+            try:
+                json.loads(text or "{}")
+            except ValueError:
+                message = "its configuration in SQLite is torn: Chroma can't open the collection"
+                found.add("layout", message, collection=name, severity=Severity.FAIL, remedy=RESTORE)
 
 
 def _is_segment(path: Path) -> bool:

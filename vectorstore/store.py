@@ -186,12 +186,29 @@ class Store:
         """The rows of these ids, ``rows.PAGE`` at most; ids that are not there are left out."""
         import numpy as np
 
-        wanted = ["documents", "metadatas", *(["embeddings"] if vectors else [])]
-        answer = self._collection(name).get(ids=list(ids), include=wanted)
+        collection = self._collection(name)
+        answer = collection.get(ids=list(ids), include=["documents", "metadatas"])
         found = answer["ids"]
         metadatas = [dict(each or {}) for each in answer["metadatas"]]
-        embeddings = np.asarray(answer["embeddings"], np.float32) if vectors and found else None
-        return Page(found, list(answer["documents"]), metadatas, embeddings, np.full(len(found), vectors))
+        known = self._readable_vectors(collection, found) if vectors else {}
+        has = np.fromiter((id_ in known for id_ in found), np.bool_, len(found))
+        embeddings = None
+        if vectors and found:
+            embeddings = np.zeros((len(found), collection._model.dimension), np.float32)
+            if known:
+                embeddings[has] = np.stack([known[id_] for id_ in found if id_ in known])
+        return Page(found, list(answer["documents"]), metadatas, embeddings, has)
+
+    def _readable_vectors(self, collection: Any, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Vectors by id. Chroma fails a whole call for one id without a vector: halve until that one is alone."""
+        try:
+            answer = collection.get(ids=list(ids), include=["embeddings"]) if ids else {"ids": [], "embeddings": []}
+            return dict(zip(answer["ids"], answer["embeddings"], strict=True))
+        except Exception:
+            if len(ids) == 1:
+                return {}
+        half = len(ids) // 2
+        return self._readable_vectors(collection, ids[:half]) | self._readable_vectors(collection, ids[half:])
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name, which must be free."""

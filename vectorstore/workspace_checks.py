@@ -24,8 +24,8 @@ MEMORY_SHARE = 0.8
 _HASHES_PAGE = 5_000
 
 
-def check_ledger(ledger: Ledger, found: Findings, *, thorough: bool) -> None:
-    """The ledger's file, its counts, and what runs left in it."""
+def check_ledger(ledger: Ledger, found: Findings, *, thorough: bool, at_work: bool) -> None:
+    """The ledger's file, its counts, and what runs left in it; ``at_work``: one may still be at it."""
     found.looked("ledger")
     found.looked("ledger_counts")
     found.looked("unfinished")
@@ -42,13 +42,16 @@ def check_ledger(ledger: Ledger, found: Findings, *, thorough: bool) -> None:
                 found.add("ledger_counts", message, collection=name)
         if intents := ledger.intents(generation.id):
             keys = [intent.doc_key for intent in intents]
-            found.add("unfinished", f"{len(keys):,} documents were about to be written", count=len(keys), ids=keys)
+            found.add(
+                "unfinished", f"{len(keys):,} documents were about to be written", count=len(keys), ids=keys,
+                severity=Severity.INFO if at_work else None,
+            )  # fmt: skip
         if generation.state == "building":
             found.add(
                 "unfinished", f"vectors of {generation.pipeline} are half built", severity=Severity.INFO,
                 remedy="run `vectorkeep update --mode stale` to go on",
             )  # fmt: skip
-    if ledger.fact("swap"):
+    if ledger.fact("swap") and not at_work:
         found.add("unfinished", "a swap to another pipeline was cut short")
 
 
@@ -78,8 +81,10 @@ def check_runs(settings: Settings, ledger: Ledger, serving: Generation | None, f
         found.add("pipeline", f"the vectors are of {serving.pipeline}; the settings ask for {wanted}", count=documents)
 
 
-def check_cache(settings: Settings, ledger: Ledger, serving: Generation | None, found: Findings) -> None:
-    """Whether the vector cache can be read, and could refill the store."""
+def check_cache(
+    settings: Settings, ledger: Ledger, serving: Generation | None, found: Findings, *, vectors: bool
+) -> None:
+    """Whether the vector cache can be read, and could refill the store; with ``vectors`` each one is looked at."""
     if serving is None:
         return
     path = settings.hashes / "cache.sqlite3"
@@ -87,13 +92,14 @@ def check_cache(settings: Settings, ledger: Ledger, serving: Generation | None, 
     found.looked("cache")
     if not path.exists():
         if total:
-            found.add("cache_coverage", "there is no vector cache", count=total, total=total, severity=Severity.INFO)
+            found.add("cache_coverage", "there is no vector cache", count=total, total=total, value=1.0)
         return
     embedding = serving.pipeline.rsplit("/", 1)[0]
     try:
         cache = VectorCache(path, embedding, int(embedding.rsplit("/", 1)[1]), readonly=True)
         try:
-            lacking = sum(len(set(page)) - len(cache.known(list(set(page)))) for page in _hash_pages(ledger))
+            there = cache.get_many if vectors else cache.known
+            lacking = sum(len(page) - len(there(page)) for page in _hash_pages(ledger))
         finally:
             cache.close()
     except Damaged as error:
@@ -107,18 +113,19 @@ def check_cache(settings: Settings, ledger: Ledger, serving: Generation | None, 
 
 def _hash_pages(ledger: Ledger) -> Iterator[list[bytes]]:
     hashes = iter(ledger.needed_hashes())
-    while page := list(islice(hashes, _HASHES_PAGE)):
-        yield page
+    while page := set(islice(hashes, _HASHES_PAGE)):
+        yield list(page)
 
 
-def check_money(settings: Settings, found: Findings, clock: Callable[[], float]) -> None:
-    """Whether the spend ledger can be read, and how much of the day's cap is left."""
+def check_money(settings: Settings, found: Findings, clock: Callable[[], float], *, thorough: bool) -> None:
+    """Whether the spend ledger can be read (``thorough``: all of it), and how much of the day's cap is left."""
     found.looked("budget")
     try:
-        today = spending(settings.path(settings.spend_ledger)).get(time.strftime("%Y-%m-%d", time.gmtime(clock())), 0.0)
+        by_day = spending(settings.path(settings.spend_ledger), thorough=thorough)
     except Damaged as error:
         found.add("budget", error.message, severity=Severity.FAIL, remedy=error.hint)
         return
+    today = by_day.get(time.strftime("%Y-%m-%d", time.gmtime(clock())), 0.0)
     cap = settings.max_cost_usd_per_day
     if cap is not None and today >= cap and settings.is_billable:
         found.add("budget", f"${today:.4f} of the day's ${cap:.2f} are spent", value=today)
