@@ -45,14 +45,14 @@ class Examination:
         faults: all ids at fault.
         damages: what is wrong with the index files.
         leaked: folders that no index uses.
-        generations: by the name of their collection, the generation that the ledger has it in.
+        ids: Chroma's ids of the collections, by name.
     """
 
     report: HealthReport
     faults: Faults
     damages: list[Damage] = field(default_factory=list)
     leaked: list[Path] = field(default_factory=list)
-    generations: dict[str, Generation] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
 
 def health(
@@ -130,6 +130,7 @@ class _Health:
         self._generations: dict[str, Generation] = {}
         self._source: SourceView | None = None
         self._collections: list[CollectionHealth] = []
+        self._ids: dict[str, str] = {}
         self._damages: list[Damage] = []
         self._leaked: list[Path] = []
         self._norms: Counter[str] = Counter()
@@ -153,7 +154,7 @@ class _Health:
         self._check_store(doubtful=at_work)
         if not self._writer and self._fingerprint() != before:
             self._notes.append("the store was written to while it was looked at: look again when nobody writes")
-        return Examination(self._report(), self._faults, self._damages, self._leaked, self._generations)
+        return Examination(self._report(), self._faults, self._damages, self._leaked, self._ids)
 
     # -- ledger and workspace ------------------------------------------------------------------------------------
 
@@ -172,8 +173,7 @@ class _Health:
             thorough = self._depth >= Depth.STANDARD
             workspace_checks.check_ledger(ledger, self._found, thorough=thorough, at_work=at_work)
             self._serving = ledger.generation(self._settings.collection)
-            for generation in sorted(ledger.generations(), key=lambda each: each.state == "serving"):
-                self._generations |= dict.fromkeys(ledger.collections(generation.id), generation)
+            self._generations = ledger.generations_by_collection()
         except Damaged as error:
             self._found.add("ledger", error.message, remedy=error.hint)
             return
@@ -284,6 +284,7 @@ class _Health:
         total = sum(each.count for each in collections)
         self._progress.documents_total = total
         self._looked_at_rows(reader)
+        self._ids = {each.name: each.id for each in collections}
         for each in collections:
             self._check_collection(reader, each, total)
             self._progress.add(documents_done=each.count)

@@ -253,6 +253,13 @@ class Ledger:
         """The names of all collections of all generations."""
         return {name for (name,) in self._all("SELECT name FROM collections")}
 
+    def generations_by_collection(self) -> dict[str, Generation]:
+        """The generation of every collection; a name that several have had is the serving one's."""
+        found: dict[str, Generation] = {}
+        for generation in sorted(self.generations(), key=lambda each: each.state == "serving"):
+            found |= dict.fromkeys(self.collections(generation.id), generation)
+        return found
+
     def intents(self, generation: int) -> list[Intent]:
         """What killed runs may have left in the store."""
         sql = "SELECT doc_key, collection, chunks FROM intents WHERE generation = ? ORDER BY doc_key"

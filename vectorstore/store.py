@@ -147,6 +147,13 @@ class Store:
             if left := self._present(collection, part):
                 raise Damaged(f"Chroma did not delete {len(left)} chunks of {name!r}: {min(left)!r}", "run again")
 
+    def drop_metadata(self, name: str, ids: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
+        """Take metadata keys off chunks, each its own; a plain upsert would merge and keep them."""
+        collection = self._collection(name)
+        for start in range(0, len(ids), self.batch):
+            part = slice(start, start + self.batch)
+            collection.update(ids=list(ids[part]), metadatas=[dict.fromkeys(some) for some in keys[part]])
+
     def delete_ids(self, name: str, ids: Sequence[str]) -> None:
         """Delete ids that only the index knows, so that there is nothing to read back."""
         collection = self._collection(name)
