@@ -22,7 +22,7 @@ DAMAGED = (
     "page_of_embeddings_zeroed", "sqlite_cut_to_0%", "sqlite_removed", "store_emptied", "queue_emptied",
     "writer_killed_in_a_transaction", "migrations_of_another_version", "ledger_removed", "ledger_emptied",
     "ledger_cut_to_50%", "cache_removed", "cache_cut_to_60%", "spend_ledger_cut", "source_unmounted", "run_killed",
-    "swap_left_open",
+    "swap_killed",
 )  # fmt: skip
 TURN = "health_turn"  # the one file that a standard check may write: which rows come next
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from tests.support.damage.register import Apply, damage, register
 from tests.support.damage.scene import Scene, cut, execute, flip
 from tests.support.damage.sqlite_file import leaf
+from tests.support.workbench import document
 from vectorstore.findings import Depth, Severity
 
 # What else is out of step with a ledger that is not today's.
@@ -87,15 +88,26 @@ register(
     expect="missing", also="orphans two_places ledger_counts", api="=",
 )  # fmt: skip
 register(
-    _ledger("INSERT INTO intents VALUES (1, 'guide/page-050.md', 'docs_guide', 30)"), "run_killed",
-    "A run was killed before it had noted what it wrote", expect="unfinished",
+    _ledger("INSERT INTO intents VALUES (1, 'guide/page-050.md', 'docs_guide', 30)"), "intent_left",
+    "A run was killed before it wrote what it was about to write", expect="unfinished",
 )  # fmt: skip
-register(
-    _ledger(
-        """INSERT INTO facts VALUES ('swap', '{"serving": 1, "building": 1, "retired_suffix": "--old-1-20260101"}')"""
-    ),
-    "swap_left_open", "A swap was killed in its middle", expect="unfinished", mends=False,
-)  # fmt: skip
+
+
+@damage("unfinished", "text metadata vectors orphans missing in_step", may_cost=True)
+def run_killed(scene: Scene) -> None:
+    """A run was killed when it had written to the store and not yet to the ledger."""
+    for n in range(30, 34):
+        scene.edit(f"guide/page-{n:03d}.md", document(("killed", n), 22))
+    assert scene.workspace.start("update", die="before vectorstore.ledger:Ledger.commit").killed()
+
+
+@damage("unfinished", "pipeline")
+def swap_killed(scene: Scene) -> None:
+    """Another pipeline's vectors were all there, and the run was killed before they took over."""
+    scene.workspace.values["dimensions"] = 8
+    assert scene.workspace.start("update", "--mode", "stale", die="before vectorstore.swap:finish_swap").killed()
+
+
 register(
     _ledger(
         "UPDATE runs SET state = 'failed', report = json_set(report, '$.state', 'failed', '$.exit_code', 1)"

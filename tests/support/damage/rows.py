@@ -141,9 +141,9 @@ for _name, _text, _change in (
         _put("guide/page-050.md#00099", "guide/page-051.md#00777"),
     ),
     ("deleted_document", "A chunk of a document that was deleted is back", _put("guide/page-010.md#00000")),
-    ("many", "Another program wrote 200 rows", _put(*(f"guide/alien.md#{n:05d}" for n in range(200)))),
+    ("many", "Another program wrote 1,000 rows", _put(*(f"guide/alien.md#{n:05d}" for n in range(1_000)))),
 ):  # fmt: skip
-    # 200 rows are more than the guard of deletes lets go without being asked.
+    # A thousand are more than the guard of deletes lets go without being asked.
     register(_through(_change), f"orphans_{_name}", _text, expect="orphans", api="=", mends=_name != "many")
 register(
     _through(_put("guide/page-050.md#00000"), NOTES), "chunk_in_another_collection",
