@@ -127,6 +127,8 @@ class _Health:
             view.source = check_source(
                 view.settings, view.ledger, view.serving, view.found, contents=view.choice.verify_content
             )
+        if view.source:
+            view.faults.add("ledger_places", "", view.source.misplaced)
         before = self._fingerprint()
         store = StoreChecks(view, self._stack, at_work=at_work)
         store.run()
