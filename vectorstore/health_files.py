@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vectorstore.errors import ConfigurationError
 from vectorstore.findings import HealthReport
+from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
     from vectorstore.health_history import Run
@@ -28,6 +29,24 @@ def check_output(path: Path) -> None:
         raise ConfigurationError(f"{path}: a report is a .json or an .html file", "name one of these")
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder", "name a file in it")
+
+
+def keep_report(settings: Settings, report: HealthReport, outputs: Sequence[Path]) -> list[str]:
+    """Add a report to the history and write it where it was asked for; notes for a person.
+
+    Raises:
+        ConfigurationError: a file can't be written.
+    """
+    from vectorstore.health_history import append, read
+
+    notes = append(settings.hashes, report) if settings.hashes.is_dir() else []
+    if not outputs:
+        return notes
+    pages = any(path.suffix.lower() == ".html" for path in outputs)
+    history = read(settings.hashes).runs() if pages and settings.hashes.is_dir() else []
+    for path in outputs:
+        write_report(report, path, history)
+    return notes
 
 
 def write_report(report: HealthReport, path: Path, history: Sequence[Run] = ()) -> None:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 KINDS = ("added", "moved", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown")
 SHOWN_FAILURES = 10
 _COLOURS = {
-    "completed": "32", "capped": "33", "interrupted": "33", "refused": "31", "failed": "31",
+    "completed": "32", "healthy": "32", "fixed": "32", "planned": "36", "capped": "33", "interrupted": "33",
+    "partly": "33", "unmendable": "31", "refused": "31", "failed": "31",
     "PASS": "32", "INFO": "36", "WARN": "33", "FAIL": "1;31",
 }  # fmt: skip
 
 
 @contextlib.contextmanager
-def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+def bar(verb: str, *, quiet: bool = False, unit: str = "doc") -> Iterator[Callable[[Progress], None]]:
     """A progress bar on standard error, if that is a terminal: documents, chunks, tokens, dollars, rate, time left."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
@@ -36,7 +37,7 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
         if not shown:
             from tqdm import tqdm
 
-            shown.append(tqdm(total=progress.documents_total, desc=verb, unit="doc", dynamic_ncols=True, leave=False))
+            shown.append(tqdm(total=progress.documents_total, desc=verb, unit=unit, dynamic_ncols=True, leave=False))
         tokens = f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.4f}"
         shown[0].set_postfix_str(f"{progress.chunks_written:,} chunks, {tokens}", refresh=False)
         shown[0].update(progress.documents_done - shown[0].n)  # draws ten times a second at most
