@@ -96,9 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument(
         "--verify-content", action="store_true", help="read every document and every cached vector, too"
     )
-    health.add_argument(
-        "--probe", action="store_true", help="at depth deep: make Chroma open a copy of any size"
-    )
+    health.add_argument("--probe", action="store_true", help="at depth deep: make Chroma open a copy of any size")
     health.add_argument("--seed", type=int, metavar="N", help="which part of the rows depth standard looks at")
     health.add_argument(
         "--output", action="append", default=[], metavar="FILE", type=Path, help="write a report, .json or .html"

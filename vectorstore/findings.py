@@ -54,6 +54,8 @@ class Action(StrEnum):
     """Remove folders that no index uses."""
     RECOUNT = "recount"
     """Count the ledger's documents anew."""
+    SAVE_CACHE = "save_cache"
+    """Save what the vector cache holds, and put the store's vectors into it."""
     FORGET = "forget"
     """Forget documents in the ledger, so that an update stores them anew."""
 
@@ -325,11 +327,11 @@ CHECKS: Mapping[str, Check] = {
     ),
     "cache": Check(
         "vector cache is whole", Depth.STANDARD, always(Severity.WARN), "a disk fault",
-        f"{UPDATE}: it saves what can be read; what is lost is paid again only when it is needed", Action.UPDATE,
+        f"{_FIX}, which saves what can be read, and fills in what the store still has", Action.SAVE_CACHE,
     ),
     "cache_coverage": Check(
         "cache could refill the store", Depth.STANDARD, share(0.01, 2.0), "the cache was bounded, evicted or lost",
-        "nothing, while backups verify: a lost store would cost the vectors that the cache lacks",
+        f"{_FIX}, which fills in what the store has: without it, a lost store would be paid again", Action.SAVE_CACHE,
     ),
     "last_run": Check(
         "last update ended well", Depth.QUICK, always(Severity.WARN), "see `vectorkeep status`", UPDATE, Action.UPDATE,

@@ -22,8 +22,10 @@ from typing import Any
 
 from vectorstore.errors import VectorkeepError
 from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity
-from vectorstore.fix_plan import DELETES, Step, check_guards, forbidding, left_over, plan_steps
+from vectorstore.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
 from vectorstore.health import Examination, examine, health
+from vectorstore.health_view import dimension_of
+from vectorstore.known_vectors import KnownVectors
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.progress import Progress
@@ -150,6 +152,9 @@ class _Fix:
             if any(step.action is Action.RECOUNT for step in steps):
                 self._trail.write("recount")
                 ledger.recount()
+            if any(step.action is Action.SAVE_CACHE for step in steps):
+                self._trail.write("save_cache")  # first: what comes next is mended from it
+                self._save_cache(ledger)
             self._forget(examination, ledger)
             self._remove_folders(examination.leaked)
             self._mend(examination, steps, ledger)
@@ -159,6 +164,23 @@ class _Fix:
         finally:
             ledger.close()
         return None
+
+    def _save_cache(self, ledger: Ledger) -> None:
+        from vectorstore.cache import VectorCache
+        from vectorstore.cache_refill import refill_cache
+
+        serving = ledger.generation(self._settings.collection)
+        if serving is None:
+            return
+        embedding = serving.pipeline.rpartition("/")[0]
+        path = self._settings.hashes / "cache.sqlite3"
+        cache = VectorCache(path, embedding, dimension_of(serving), self._clock)  # salvages a damaged file
+        try:
+            self._notes += [cache.damage] if cache.damage else []
+            put = refill_cache(self._settings, ledger, cache, embedding)
+            self._notes.append(f"put {put:,} vectors of the store into the cache")
+        finally:
+            cache.close()
 
     def _forget(self, examination: Examination, ledger: Ledger) -> None:
         keys = [key for _, key in examination.faults.ids("ledger_places")]
@@ -181,27 +203,30 @@ class _Fix:
             shutil.rmtree(gone)
 
     def _mend(self, examination: Examination, steps: list[Step], ledger: Ledger) -> None:
-        from vectorstore.known_vectors import KnownVectors
         from vectorstore.mending import StoreFiles
         from vectorstore.row_fixes import RowFixes
 
         if not any(step.action in (Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE) for step in steps):
             return
-        faults = examination.faults
+        faults, others = examination.faults, not_ours(examination.report.findings)
+
+        def pages(*checks: str) -> Iterator[tuple[str, list[str]]]:
+            return (page for page in _pages(faults.ids(*checks)) if page[0] not in others)
+
         forgotten = {key for _, key in faults.ids("ledger_places")}
         known = KnownVectors(ledger, self._settings.hashes / "cache.sqlite3")
         files = StoreFiles(self._settings, self._damages(examination, steps))
         try:
-            self._intend(examination, ledger, known)
+            self._intend(pages(*REWRITTEN), ledger, known)
             store = files.open(ledger)
             try:
                 fixes = RowFixes(store, ledger, known, self._trail, self._notes)
-                for name, ids in _pages(faults.ids(*DELETES)):
+                for name, ids in pages(*DELETES):
                     fixes.delete(name, [id_ for id_ in ids if known.doc_key(id_) not in forgotten], self._kept)
                 fixes.finish_deletes()
-                for name, ids in _pages(faults.ids("metadata")):
+                for name, ids in pages("metadata"):
                     fixes.drop_extra_metadata(name, ids)
-                for name, ids in _pages(faults.ids(*REFILLED)):
+                for name, ids in pages(*REFILLED):
                     fixes.refill(name, ids)
             finally:
                 store.close()
@@ -210,11 +235,11 @@ class _Fix:
         finally:
             known.close()
 
-    def _intend(self, examination: Examination, ledger: Ledger, known: Any) -> None:
+    def _intend(self, pages: Iterator[tuple[str, list[str]]], ledger: Ledger, known: KnownVectors) -> None:
         """Note the documents that are to be written anew, before anything is touched."""
         from vectorstore.mending import intend_again
 
-        for name, ids in _pages(examination.faults.ids(*REWRITTEN)):
+        for name, ids in pages:
             self._trail.write("rewrite", collection=name, count=len(ids), ids=ids[:LISTED])
             intend_again(ledger, known, ((name, id_) for id_ in ids))
 
@@ -262,8 +287,8 @@ class _Fix:
             message, hint = updated.message, updated.hint
         return FixReport(
             self._run, state, 0 if state == "planned" else code, self._clock() - self._started, before, steps,
-            left_over(last.findings), type(error).__name__ if error else "", message, hint, after, updated,
-            str(self._kept) if self._kept.exists() else "", self._notes,
+            left_over(last.findings, mended=after is not None), type(error).__name__ if error else "", message, hint,
+            after, updated, str(self._kept) if self._kept.exists() else "", self._notes,
         )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from vectorstore.settings import Settings
 
 # In this order: what later steps stand on comes first.
 ORDER = (
-    Action.RECOUNT, Action.FORGET, Action.REMOVE_FOLDERS, Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE,
-    Action.UPDATE,
+    Action.SAVE_CACHE, Action.RECOUNT, Action.FORGET, Action.REMOVE_FOLDERS, Action.REBUILD, Action.REFILL,
+    Action.DELETE, Action.REWRITE, Action.UPDATE,
 )  # fmt: skip
 # With one of these at FAIL nobody may write to the store: what is wrong lies below what a fix can reach.
 _FORBIDDING = {"store", "layout", "sqlite", "relations", "queue", "ledger"}
@@ -47,16 +47,27 @@ class Step:
         return asdict(self) | {"ids": list(self.ids)}
 
 
+def not_ours(findings: Sequence[Finding]) -> set[str]:
+    """Collections that another program made under a name of ours: no row of them may be touched."""
+    return {each.collection for each in findings if each.check in ("pipeline_mark", "dimension")}
+
+
 def plan_steps(findings: Sequence[Finding]) -> list[Step]:
     """What to do about findings of WARN and FAIL, in the order it is to be done."""
-    due = [each for each in findings if each.severity >= Severity.WARN and each.action is not Action.NONE]
+    others = not_ours(findings)
+    due = [
+        each for each in findings
+        if each.severity >= Severity.WARN and each.action is not Action.NONE and each.collection not in others
+    ]  # fmt: skip
     steps = [Step(each.action, each.check, each.message, each.collection, each.count, each.ids) for each in due]
     return sorted(steps, key=lambda step: ORDER.index(step.action))
 
 
-def left_over(findings: Sequence[Finding]) -> list[Finding]:
-    """What no action mends: a person reads the remedy."""
-    return [each for each in findings if each.severity >= Severity.WARN and each.action is Action.NONE]
+def left_over(findings: Sequence[Finding], *, mended: bool) -> list[Finding]:
+    """What a person has to see to: after a fix, all that is still there; before it, what has no action."""
+    return [
+        each for each in findings if each.severity >= Severity.WARN and (mended or each.action is Action.NONE)
+    ]  # fmt: skip
 
 
 def forbidding(findings: Sequence[Finding]) -> list[Finding]:

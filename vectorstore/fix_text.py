@@ -9,6 +9,7 @@ from vectorstore.printable import printable
 from vectorstore.render import coloured, counts_text, duration_text
 
 _WORDS = {
+    "save_cache": "save the vector cache",
     "recount": "count anew", "forget": "forget in the ledger", "remove_folders": "remove folders",
     "rebuild": "fill the index anew", "refill": "write vectors again", "delete": "delete",
     "rewrite": "write documents anew", "update": "update",

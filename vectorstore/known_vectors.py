@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def record_of(ledger: Ledger, generation: Generation, collection: str, id_: str) -> ChunkRecord | None:
+    """What the ledger keeps of a chunk that it has in this collection."""
+    doc_key, _, number = id_.rpartition("#")
+    row = ledger.document(generation.id, doc_key)
+    known = row is not None and row.collection == collection and number.isdecimal()
+    return row.chunks[int(number)] if row and known and int(number) < len(row.chunks) else None
+
+
 class KnownVectors:
     """Looks vectors up for every collection of the ledger, whichever generation it belongs to.
 
@@ -75,12 +83,7 @@ class KnownVectors:
 
     def _record(self, collection: str, id_: str) -> ChunkRecord | None:
         generation = self.generation(collection)
-        if generation is None:
-            return None
-        doc_key, _, number = id_.rpartition("#")
-        row = self._ledger.document(generation.id, doc_key)
-        known = row is not None and row.collection == collection and number.isdecimal()
-        return row.chunks[int(number)] if row and known and int(number) < len(row.chunks) else None
+        return record_of(self._ledger, generation, collection, id_) if generation else None
 
     def _cache(self, collection: str) -> VectorCache | None:
         generation = self.generation(collection)
