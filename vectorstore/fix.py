@@ -28,6 +28,7 @@ from vectorstore.health_view import dimension_of
 from vectorstore.known_vectors import KnownVectors
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
+from vectorstore.mending import StoreFiles, drop_set_aside, intend_again
 from vectorstore.progress import Progress
 from vectorstore.rows import PAGE
 from vectorstore.settings import Settings
@@ -158,6 +159,8 @@ class _Fix:
             self._forget(examination, ledger)
             self._remove_folders(examination.leaked)
             self._mend(examination, steps, ledger)
+            if self._depth >= Depth.STANDARD and not examination.damages:
+                drop_set_aside(self._settings)
             ledger.store_opened()  # so that the next update looks closely, instead of trusting that nothing changed
         except VectorkeepError as error:
             return error
@@ -203,7 +206,6 @@ class _Fix:
             shutil.rmtree(gone)
 
     def _mend(self, examination: Examination, steps: list[Step], ledger: Ledger) -> None:
-        from vectorstore.mending import StoreFiles
         from vectorstore.row_fixes import RowFixes
 
         if not any(step.action in (Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE) for step in steps):
@@ -237,8 +239,6 @@ class _Fix:
 
     def _intend(self, pages: Iterator[tuple[str, list[str]]], ledger: Ledger, known: KnownVectors) -> None:
         """Note the documents that are to be written anew, before anything is touched."""
-        from vectorstore.mending import intend_again
-
         for name, ids in pages:
             self._trail.write("rewrite", collection=name, count=len(ids), ids=ids[:LISTED])
             intend_again(ledger, known, ((name, id_) for id_ in ids))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -73,6 +75,8 @@ class StoreFiles:
                 f"after the write the store does not verify: {bad[0].collection}: {bad[0].detail}",
                 "see that the disk is not full, then run again: it mends the store from the vector cache, unpaid",
             )
+        if not self._before:  # all of it was audited
+            drop_set_aside(self._settings)
         files = fingerprint(self._path)
         _sync(self._path, [name for name, stamp in files.items() if self._before.get(name) != stamp])
         ledger.store_closed(files)
@@ -92,6 +96,16 @@ class StoreFiles:
         lost = [(name, id_) for name, ids in report.lost.items() for id_ in ids]
         if again := intend_again(ledger, known, lost):
             self.notes.append(f"{again} documents' vectors are lost: the next run writes them again")
+
+
+def drop_set_aside(settings: Settings) -> None:
+    """Remove index folders that a repair moved away, once an audit of the whole store finds nothing.
+
+    A repair removes them itself; one that was killed just before leaves them.
+    """
+    for folder in (settings.hashes / "set-aside").glob("*-*-*-*-*.*"):
+        if folder.is_dir() and re.fullmatch(r"[0-9a-f-]{36}\.\d+", folder.name):
+            shutil.rmtree(folder)
 
 
 def intend_again(ledger: Ledger, known: KnownVectors, chunks: Iterable[tuple[str, str]]) -> int:
