@@ -199,7 +199,8 @@ class Measurement:
 
         # None of the k nearest is farther than the k-th that the search has found.
         bound = walked[self._k - 1].distance if len(walked) >= self._k else math.inf
-        slack = _TOLERANCE * max(1.0, float((self._queries**2).sum(axis=1).max()))
+        # The rounding of a sum goes with its terms, of which a vector's own square has the largest.
+        slack = _TOLERANCE * max(1.0, float(np.einsum("ij,ij->i", self._queries, self._queries).max()))
         near = np.flatnonzero((distances <= bound + slack) & self._live)
         if len(near) > self._k + _SPARE:
             near = near[np.argpartition(distances[near], self._k + _SPARE)[: self._k + _SPARE]]

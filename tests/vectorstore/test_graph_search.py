@@ -77,6 +77,19 @@ def nearly_all_deleted(client: Any, name: str, space: Space) -> None:
     collection.delete(ids=make_ids(501))
 
 
+def a_fifth_deleted(client: Any, name: str, space: Space) -> None:
+    """Not more than a fifth: Chroma still walks."""
+    collection = create(client, name, sync_threshold=20, batch_size=20, space=space, **COARSE)
+    fill(collection, VECTORS[:100])
+    collection.delete(ids=make_ids(20))
+
+
+def a_quarter_deleted(client: Any, name: str, space: Space) -> None:
+    collection = create(client, name, sync_threshold=25, batch_size=25, space=space, **COARSE)
+    fill(collection, VECTORS[:100])
+    collection.delete(ids=make_ids(25))
+
+
 def all_deleted(client: Any, name: str, space: Space) -> None:
     collection = create(client, name, space=space)
     fill(collection, VECTORS[:200])
@@ -103,8 +116,8 @@ COLLECTIONS: dict[str, Callable[[Any, str, Space], None]] = {
     "99-vectors": of_size(99, batch=7),
     "101-vectors": of_size(101),
     "1000-vectors": of_size(1_000),
-    **{build.__name__: build for build in (coarse, some_deleted, many_deleted, nearly_all_deleted, all_deleted)},
-    **{build.__name__: build for build in (updated, deleted_and_back)},
+    **{build.__name__: build for build in (coarse, some_deleted, a_fifth_deleted, a_quarter_deleted, many_deleted)},
+    **{build.__name__: build for build in (nearly_all_deleted, all_deleted, updated, deleted_and_back)},
 }
 
 
@@ -238,10 +251,6 @@ def remove_upper_links(folder: Path) -> None:
     (folder / "link_lists.bin").unlink()
 
 
-def remove_id_map(folder: Path) -> None:
-    (folder / "index_metadata.pickle").unlink()
-
-
 def link_past_the_end(folder: Path) -> None:
     slots_of(folder)["links"][:, 0] = 1_000
 
@@ -277,18 +286,42 @@ def enter_below_the_top(folder: Path) -> None:
     (folder / "header.bin").write_bytes(raw)
 
 
-DAMAGES = (
-    cut_slots, cut_upper_links, remove_upper_links, remove_id_map, link_past_the_end, count_past_the_list,
-    link_past_the_end_above, count_past_the_list_above, enter_below_the_top,
-)  # fmt: skip
+DAMAGES: dict[Callable[[Path], None], str] = {
+    cut_slots: "data_level0.bin",
+    link_past_the_end: "data_level0.bin",
+    count_past_the_list: "data_level0.bin",
+    cut_upper_links: "link_lists.bin",
+    remove_upper_links: "link_lists.bin",
+    link_past_the_end_above: "link_lists.bin",
+    count_past_the_list_above: "link_lists.bin",
+    enter_below_the_top: "link_lists.bin",
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_wrong_file_is_named(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder)
-    with pytest.raises(hnsw.TornFileError):
-        for vector in VECTORS[:20]:
-            nearest(folder, vector)
+    with pytest.raises(hnsw.TornFileError) as searching:
+        nearest(folder, VECTORS[0])
+    with pytest.raises(hnsw.TornFileError) as measuring:
+        measure(folder, hnsw.read_header(folder, DIMENSION), "ip")
+    assert searching.value.file == measuring.value.file == DAMAGES[damage]
+
+
+def test_an_id_that_is_not_in_the_map_is_named(folder: Path) -> None:
+    (folder / "index_metadata.pickle").unlink()
+    with pytest.raises(hnsw.TornFileError) as raised:
+        nearest(folder, VECTORS[0])
+    assert raised.value.file == "index_metadata.pickle"
+
+
+def test_slots_that_are_cut_are_seen_before_and_while_they_are_read(folder: Path) -> None:
+    with Graph(folder, hnsw.read_header(folder, DIMENSION), "ip") as graph:
+        cut_slots(folder)
+        with pytest.raises(hnsw.TornFileError, match="while it was read"):
+            graph.search(VECTORS[0], 10)
+        with pytest.raises(hnsw.TornFileError, match="shorter than"):
+            Graph(folder, graph.header, "ip")
 
 
 @pytest.mark.timeout(60)
@@ -309,10 +342,18 @@ def test_flipped_bits_in_links_neither_hang_nor_crash(folder: Path, file: str, s
     np.bitwise_xor.at(area, places, (1 << bits % 8).astype(np.uint8))
     header = hnsw.read_header(folder, DIMENSION)
     for space in SPACES:
-        try:
-            with Graph(folder, header, space) as graph:
-                assert all(len(graph.search(vector, 10)) <= 10 for vector in VECTORS[:5])
-            quality = measure(folder, header, space, queries=5, seed=seed)
-            assert quality.recall_found <= quality.recall_total
-        except hnsw.TornFileError as error:
-            assert error.file == file
+        for look in (look_for_five, measure_five):
+            try:
+                look(folder, header, space)
+            except hnsw.TornFileError as error:
+                assert error.file == file
+
+
+def look_for_five(folder: Path, header: hnsw.Header, space: Space) -> None:
+    with Graph(folder, header, space) as graph:
+        assert all(len(graph.search(vector, 10)) <= 10 for vector in VECTORS[:5])
+
+
+def measure_five(folder: Path, header: hnsw.Header, space: Space) -> None:
+    quality = measure(folder, header, space, queries=5)
+    assert quality.recall_found <= quality.recall_total
