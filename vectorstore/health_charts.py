@@ -100,10 +100,10 @@ def _mark(run: Run, level: str, most: int, x: float, base: float, width: float, 
 
 
 def norms_chart(norms: Mapping[str, int]) -> str:
-    """The lengths of vectors as columns, one a lower edge; the least of them stays visible beside the largest.
+    """The lengths of vectors as columns; the least of them stays visible beside the largest.
 
     Args:
-        norms: lower edge -> how many; not empty.
+        norms: length -> how many; not empty.
     """
     ranked = sorted(norms.items(), key=lambda item: (_number(item[0]), item[0]))
     bins = [(printable(edge, 24), count) for edge, count in ranked]
@@ -117,7 +117,7 @@ def norms_chart(norms: Mapping[str, int]) -> str:
     for place, (edge, count) in enumerate(bins):
         middle = left + (place + 0.5) * step
         y = min(up(count), bottom - 2) if count else bottom
-        about = f"<title>from {safe(edge)}: {count:,}</title>"
+        about = f"<title>{safe(edge)}: {count:,}</title>"
         parts.append(
             f'<rect class="fill" x="{middle - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{bottom - y:.1f}">'
             f"{about}</rect>"
@@ -128,7 +128,7 @@ def norms_chart(norms: Mapping[str, int]) -> str:
             )
         if place % every == 0:
             parts.append(f'<text x="{middle:.1f}" y="{bottom + 18}" text-anchor="middle">{safe(edge)}</text>')
-    listed = ", ".join(f"from {edge}: {count:,}" for edge, count in bins if count)
+    listed = ", ".join(f"{edge}: {count:,}" for edge, count in bins if count)
     return _svg(FULL, 222, "Lengths of vectors", f"{sum(norms.values()):,} vectors; {listed}.", parts)
 
 

@@ -34,6 +34,7 @@ _ACTIONS = {
     Action.REWRITE: "writes the documents anew, from the source and the cache",
     Action.REBUILD: "fills a new index", Action.REMOVE_FOLDERS: "removes the folders",
     Action.RECOUNT: "counts the ledger’s documents anew",
+    Action.FORGET: "forgets them in the ledger, so that an update stores them anew",
 }  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def _fault(fault: Fault) -> str:
         ("should be", prose(fault.title) if single else ""),
         ("likely cause", prose(fault.cause)),
         ("next step", prose(fault.remedy)),
-        ("a fix", _ACTIONS.get(fault.action, "")),
+        ("a fix", _ACTIONS.get(fault.action, "") if fault.severity >= Severity.WARN else ""),
         ("for example", _ids(fault)),
     ]
     return (
@@ -178,8 +179,8 @@ def _norms(report: HealthReport) -> str:
     if not report.norms:
         return ""
     about = (
-        f"{sum(report.norms.values()):,} vectors were looked at. A column counts those at least as long as the figure"
-        " below it, and shorter than the next. All should be of length 1."
+        f"{sum(report.norms.values()):,} vectors were looked at. A column counts those of about the length below it;"
+        " lengths that none has are left out. All should be of length 1."
     )
     return _section("Lengths of vectors", _figure(_wide("Lengths of vectors", norms_chart(report.norms)), about))
 

@@ -27,7 +27,7 @@ def make_report(found: Findings | None = None, **values: Any) -> HealthReport:
         "run": "20261110T084000-000001", "started": STARTED, "seconds": 4.2, "depth": "standard", "way": "files",
         "workspace": "/home/you/notes", "store": "/home/you/notes/chroma", "source": "/home/you/notes/docs",
         "pipeline": "openai/text-embedding-3-small/1536/md1-400-cl100k_base", "collections": make_collections(3),
-        "norms": {"0.9": 3, "0.99": 40, "1.0": 900, "1.01": 5},
+        "norms": {"0.90": 3, "0.95": 40, "1.00": 900, "10+": 5},
     }  # fmt: skip
     return HealthReport(findings=found.result(), **defaults | values)
 
@@ -57,6 +57,6 @@ def many_faults(collections: int = 341) -> HealthReport:
               ids=HOSTILE, value=0.015)  # fmt: skip
     found.add("orphans", "2 of 400 stored chunks are not known", collection="docs_001", count=2, total=400)
     found.add("backup", "the last verified backup is 9 days old", value=9 * 86_400.0)
-    found.add("queue_purged", "the write queue holds 120,000 rows that could be purged", count=120_000)
+    found.add("journal", "chroma.sqlite3-journal is left behind")
     notes = ["The sample began at row 1,204.", f"A document's name is odd: {HOSTILE[2]}"]
     return make_report(found, collections=make_collections(collections, worst=40), notes=notes)

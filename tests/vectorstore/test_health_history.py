@@ -302,7 +302,7 @@ def test_beyond_the_bound_the_oldest_runs_go_whole(tmp_path: Path, monkeypatch: 
 def test_of_one_run_the_worst_findings_are_kept() -> None:
     found = Findings()
     for number in range(MAX_RUN_ROWS + 500):
-        found.add("queue_purged" if number % 2 else "missing", "m", collection=f"c{number}")
+        found.add("journal" if number % 2 else "missing", "m", collection=f"c{number}")
     rows = rows_of(make_report(found))
     assert len(rows) == MAX_RUN_ROWS
     assert [row["severity"] for row in rows[1:]].count("FAIL") == (MAX_RUN_ROWS + 500) // 2

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.health_reports import HOSTILE, STARTED, make_collections, make_report, many_faults
 from vectorstore.errors import ConfigurationError
-from vectorstore.findings import CHECKS, CollectionHealth, Findings, HealthReport, Severity
+from vectorstore.findings import CHECKS, Action, CollectionHealth, Findings, HealthReport, Severity
 from vectorstore.health_charts import BUCKETS, nice_ticks
 from vectorstore.health_files import write_report
 from vectorstore.health_history import Run
@@ -201,6 +201,15 @@ def test_every_finding_is_there_with_its_cause_and_next_step() -> None:
     assert "2 checks failed, 2 warned, 1 noted" in shown
 
 
+@pytest.mark.parametrize("action", Action)
+def test_what_a_fix_would_do_is_said_where_it_does_something(action: Action) -> None:
+    for severity in (Severity.INFO, Severity.WARN):
+        found = Findings()
+        found.add("missing", "m", severity=severity, action=action)
+        said = "a fix" in Page(health_page(make_report(found))).text("dt")
+        assert said is (severity is Severity.WARN and action is not Action.NONE)
+
+
 def test_every_passed_check_is_named() -> None:
     assert all(check.title in Page(PAGES["healthy"]).text("li") for check in CHECKS.values())
 
@@ -221,7 +230,7 @@ def test_the_last_of_the_history_is_told_in_words_too() -> None:
     assert said["Documents"] == "10 checks; at the last one: documents 278,778."
     assert said["Chunks"] == "10 checks; at the last one: known 900, stored 850."
     assert said["Findings over time"] == "10 checks: FAIL at most 17; WARN at most 1; INFO at most 2."
-    assert said["Lengths of vectors"] == "948 vectors; from 0.9: 3, from 0.99: 40, from 1.0: 900, from 1.01: 5."
+    assert said["Lengths of vectors"] == "948 vectors; 0.90: 3, 0.95: 40, 1.00: 900, 10+: 5."
 
 
 @pytest.mark.parametrize("every", [0.001, 1, 70, 3600, DAY, 40 * DAY])
@@ -271,7 +280,7 @@ def test_each_length_has_a_column_in_the_order_of_numbers(bins: int) -> None:
     norms = {f"{0.5 + n * 0.05:.2f}": 10**6 if n == 0 else n % 2 for n in reversed(range(bins))}
     picture = next(each for each in svgs(health_page(make_report(norms=norms))) if each[0].text == "Lengths of vectors")
     columns = picture.findall("rect")
-    assert [rect[0].text for rect in columns] == [f"from {edge}: {norms[edge]:,}" for edge in sorted(norms)]
+    assert [rect[0].text for rect in columns] == [f"{edge}: {norms[edge]:,}" for edge in sorted(norms)]
     assert all((float(rect.get("height", "")) >= 2) == (count > 0) for rect, count in zip(
         columns, (norms[edge] for edge in sorted(norms)), strict=True))  # fmt: skip
     assert_no_label_overlaps(picture)
