@@ -42,6 +42,10 @@ class ApiRows:
         """The rows of these ids."""
         return self._store.read(collection.name, ids, vectors=vectors and bool(collection.dimension))
 
+    def slots(self, collection: StoredCollection) -> int | None:
+        """Not to be seen through Chroma."""
+        return None
+
     def close(self) -> None:
         """Close the store."""
         self._store.close()

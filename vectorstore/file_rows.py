@@ -42,6 +42,7 @@ class FileRows:
         self._known = {each.id: each for each in files.list_collections(db, store)}
         self._pending: dict[str, list[files.QueuedWrite]] | None = None
         self._vectors: tuple[str, _Vectors | None] = ("", None)  # of the collection read last
+        self._has_lists = bool(db.execute("SELECT 1 FROM embedding_metadata_array LIMIT 1").fetchone())
 
     def collections(self) -> list[StoredCollection]:
         """All collections, by name."""
@@ -98,6 +99,19 @@ class FileRows:
         return None
 
     def _texts(self, segment: str, ids: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+        try:
+            return self._read_texts(segment, ids)
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error).lower():
+                raise
+        # Text that is not UTF-8 is a fault of its row, not of the page; decoding it here is slower, so only now.
+        strict, self._db.text_factory = self._db.text_factory, lambda raw: raw.decode(errors="surrogateescape")
+        try:
+            return self._read_texts(segment, ids)
+        finally:
+            self._db.text_factory = strict
+
+    def _read_texts(self, segment: str, ids: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
         documents: dict[str, str] = {}
         metadatas: dict[str, dict[str, Any]] = {}
         for start in range(0, len(ids), _SQL_VARIABLES):
@@ -121,7 +135,19 @@ class FileRows:
                     values[key] = number
                 elif key is not None:
                     values[key] = None if truth is None else bool(truth)
+            if self._has_lists:
+                self._add_lists(segment, page, metadatas)
         return documents, metadatas
+
+    def _add_lists(self, segment: str, ids: Sequence[str], metadatas: dict[str, dict[str, Any]]) -> None:
+        """Values that are lists lie in a table of their own, an element a row."""
+        sql = f"""
+            SELECT e.embedding_id, a.key, coalesce(a.string_value, a.int_value, a.float_value, a.bool_value)
+            FROM embedding_metadata_array a JOIN embeddings e ON e.id = a.id
+            WHERE e.segment_id = ? AND e.embedding_id IN ({",".join("?" * len(ids))}) ORDER BY a.rowid
+            """
+        for id_, key, element in self._db.execute(sql, (segment, *ids)):
+            metadatas[id_].setdefault(key, []).append(element)
 
     def _vectors_of(self, collection: StoredCollection) -> _Vectors | None:
         if collection.id in self._unreadable or not collection.dimension:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
+from math import isfinite
 from typing import Any
 
 SAMPLE_IDS = 20  # a finding shows
@@ -53,6 +54,8 @@ class Action(StrEnum):
     """Remove folders that no index uses."""
     RECOUNT = "recount"
     """Count the ledger's documents anew."""
+    FORGET = "forget"
+    """Forget documents in the ledger, so that an update stores them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,9 @@ class Finding:
     value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the severity and the action by name."""
-        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids)}
+        """For JSON: the severity and the action by name; a figure that JSON can't say (NaN, infinite) is left out."""
+        value = self.value if self.value is not None and isfinite(self.value) else None
+        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids), "value": value}
 
 
 Rule = Callable[[int, int], Severity]
@@ -272,7 +276,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "failing": Check(
         "every document can be embedded", Depth.QUICK, share(0.0, 0.01), "see the reasons in `vectorkeep status`",
-        "mend the documents, or exclude them in the settings",
+        f"mend the documents, or exclude them in the settings; {UPDATE} tries them again", Action.UPDATE,
     ),
     "pipeline": Check(
         "vectors are of the pipeline of the settings", Depth.QUICK, always(Severity.WARN),
@@ -309,6 +313,11 @@ CHECKS: Mapping[str, Check] = {
     "ledger_counts": Check(
         "ledger's counts are right", Depth.QUICK, always(Severity.FAIL), "rows were changed by hand or lost",
         f"{_FIX}, which counts them anew", Action.RECOUNT,
+    ),
+    "ledger_places": Check(
+        "ledger has documents in the collection of their folder", Depth.STANDARD, always(Severity.FAIL),
+        "rows were changed by hand, or naming changed between versions", f"{_FIX}, which stores the documents anew",
+        Action.FORGET,
     ),
     "unfinished": Check(
         "no run was cut short", Depth.QUICK, always(Severity.WARN), "an update was killed, or is at work", UPDATE,

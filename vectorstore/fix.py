@@ -150,6 +150,7 @@ class _Fix:
             if any(step.action is Action.RECOUNT for step in steps):
                 self._trail.write("recount")
                 ledger.recount()
+            self._forget(examination, ledger)
             self._remove_folders(examination.leaked)
             self._mend(examination, steps, ledger)
             ledger.store_opened()  # so that the next update looks closely, instead of trusting that nothing changed
@@ -158,6 +159,14 @@ class _Fix:
         finally:
             ledger.close()
         return None
+
+    def _forget(self, examination: Examination, ledger: Ledger) -> None:
+        keys = [key for _, key in examination.faults.ids("ledger_places")]
+        if keys:
+            self._trail.write("forget", documents=keys)
+            for generation in ledger.generations():
+                if generation.state == "serving" and generation.template == self._settings.collection:
+                    ledger.forget(generation.id, keys)
 
     def _remove_folders(self, leaked: list[Path]) -> None:
         aside = self._settings.hashes / "set-aside"
@@ -179,6 +188,7 @@ class _Fix:
         if not any(step.action in (Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE) for step in steps):
             return
         faults = examination.faults
+        forgotten = {key for _, key in faults.ids("ledger_places")}
         known = KnownVectors(ledger, self._settings.hashes / "cache.sqlite3")
         files = StoreFiles(self._settings, self._damages(examination, steps))
         try:
@@ -187,7 +197,7 @@ class _Fix:
             try:
                 fixes = RowFixes(store, ledger, known, self._trail, self._notes)
                 for name, ids in _pages(faults.ids(*DELETES)):
-                    fixes.delete(name, ids, self._kept)
+                    fixes.delete(name, [id_ for id_ in ids if known.doc_key(id_) not in forgotten], self._kept)
                 fixes.finish_deletes()
                 for name, ids in _pages(faults.ids("metadata")):
                     fixes.drop_extra_metadata(name, ids)
@@ -215,6 +225,10 @@ class _Fix:
         damages = [each for each in examination.damages if each.remedy not in (Remedy.OPEN, Remedy.REFUSE)]
         damaged = {each.collection for each in damages}
         worn = {step.collection for step in steps if step.action is Action.REBUILD} - damaged
+        stored = {each.name: each.stored for each in examination.report.collections}
+        for each in damages:  # what is written beside so much that is dead would be bloat at once
+            if each.kind is DamageKind.IDS_MISSING and len(each.ids) > stored.get(each.collection or "", 0) / 2:
+                worn.add(str(each.collection))
         return damages + [
             Damage(DamageKind.INDEX_WORN, "worn", name, examination.ids[name]) for name in sorted(worn) if name
         ]

@@ -14,7 +14,8 @@ from vectorstore.settings import Settings
 
 # In this order: what later steps stand on comes first.
 ORDER = (
-    Action.RECOUNT, Action.REMOVE_FOLDERS, Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE, Action.UPDATE,
+    Action.RECOUNT, Action.FORGET, Action.REMOVE_FOLDERS, Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE,
+    Action.UPDATE,
 )  # fmt: skip
 # With one of these at FAIL nobody may write to the store: what is wrong lies below what a fix can reach.
 _FORBIDDING = {"store", "layout", "sqlite", "relations", "queue", "ledger"}

@@ -61,6 +61,12 @@ class KnownVectors:
         row = self._ledger.document(generation.id, doc_key) if generation else None
         return len(row.chunks) if row else 0
 
+    def knows(self, collection: str, doc_key: str) -> bool:
+        """Whether the ledger has a document there."""
+        generation = self.generation(collection)
+        row = self._ledger.document(generation.id, doc_key) if generation else None
+        return row is not None and row.collection == collection
+
     def close(self) -> None:
         """Close the caches that were opened here."""
         for cache in self._own.values():

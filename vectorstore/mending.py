@@ -95,12 +95,20 @@ class StoreFiles:
 
 
 def intend_again(ledger: Ledger, known: KnownVectors, chunks: Iterable[tuple[str, str]]) -> int:
-    """Have the next plan treat the documents of some chunks, ``(collection, id)``, as half-written: how many."""
+    """Have the next plan treat the documents of some chunks, ``(collection, id)``, as half-written: how many.
+
+    A chunk beyond those that the ledger knows is swept up when its document is written.
+    """
+    highest: dict[tuple[str, str], int] = {}
+    for name, id_ in chunks:
+        key, _, number = id_.rpartition("#")
+        highest[name, key] = max(highest.get((name, key), 0), int(number) + 1 if number.isdecimal() else 0)
     intents: dict[int, set[Intent]] = {}
-    for name, key in {(name, known.doc_key(id_)) for name, id_ in chunks}:
+    for (name, key), most in highest.items():
         generation = known.generation(name)
-        if generation and (count := known.chunks(name, key)):
-            intents.setdefault(generation.id, set()).add(Intent(key, name, count))
+        if generation and known.knows(name, key):
+            intent = Intent(key, name, max(most, known.chunks(name, key)))
+            intents.setdefault(generation.id, set()).add(intent)
     for generation_id, some in intents.items():
         ledger.intend(generation_id, some)
     return sum(map(len, intents.values()))

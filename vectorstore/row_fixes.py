@@ -29,7 +29,16 @@ class RowFixes:
         self._doomed: list[tuple[str, list[str]]] = []
 
     def delete(self, name: str, ids: list[str], kept: Path) -> None:
-        """Keep the rows of these ids in a file; `finish_deletes` deletes them once all of them are there."""
+        """Keep the rows of these ids in a file; `finish_deletes` deletes them once all of them are there.
+
+        A chunk beyond the last one of a document that the ledger knows may be the ledger's fault: the document is
+        written anew, and loses what is too much.
+        """
+        own = [id_ for id_ in ids if self._is_of_known(name, id_)]
+        intend_again(self._ledger, self._known, ((name, id_) for id_ in own))
+        ids = sorted(set(ids) - set(own))
+        if not ids:
+            return
         page = self._read(name, ids)
         self._kept = self._kept or KeptRows(kept)
         self._kept.add(name, page)
@@ -71,6 +80,10 @@ class RowFixes:
         there = [id_ for id_ in page.ids if id_ in found]
         if there:
             self._store.upsert_vectors(name, there, np.stack([found[id_] for id_ in there]))
+
+    def _is_of_known(self, name: str, id_: str) -> bool:
+        key, _, number = id_.rpartition("#")
+        return number.isdecimal() and f"{int(number):05d}" == number and self._known.knows(name, key)
 
     def _read(self, name: str, ids: Sequence[str], *, vectors: bool = True) -> Page:
         return self._store.read(name, ids, vectors=vectors)

@@ -62,5 +62,8 @@ class RowReader(Protocol):
     def read(self, collection: StoredCollection, ids: Sequence[str], *, vectors: bool = True) -> Page:
         """The rows of these ids, at most ``PAGE``; ids that are not there are left out."""
 
+    def slots(self, collection: StoredCollection) -> int | None:
+        """Places in the index, dead ones too; ``None`` where that can't be seen."""
+
     def close(self) -> None:
         """Let go of the store."""

@@ -21,6 +21,7 @@ class SourceView:
 
     Attributes:
         documents: by collection, as the template names them.
+        misplaced: documents that the ledger has in another collection than the template names.
         seen, known: documents of the source, and of the ledger.
     """
 
@@ -32,6 +33,7 @@ class SourceView:
     gone: int = 0
     hidden: int = 0
     some: dict[str, list[str]] = field(default_factory=lambda: {"added": [], "changed": [], "gone": []})
+    misplaced: list[str] = field(default_factory=list)
 
     def note(self, kind: str, doc_key: str) -> None:
         """Count a document."""
@@ -73,8 +75,11 @@ def _failing(ledger: Ledger, serving: Generation | None) -> set[str]:
 
 
 def _judge(view: SourceView, failing: set[str], found: Findings) -> None:
-    for check in ("coverage", "in_step", "gone"):
+    for check in ("coverage", "in_step", "gone", "ledger_places"):
         found.looked(check)
+    if view.misplaced:
+        message = f"the ledger has {len(view.misplaced):,} documents in a collection that is not theirs"
+        found.add("ledger_places", message, count=len(view.misplaced), total=view.known, ids=view.misplaced)
     added = view.added - len(failing.intersection(view.some["added"]))
     stored = view.seen - view.added
     share = stored / view.seen if view.seen else 1.0
@@ -113,7 +118,10 @@ def _merge(
         else:
             view.seen += 1
             view.known += 1
-            view.documents[row[1]] += 1
+            place = collection_name(settings.collection, entry[0])
+            view.documents[place] += 1
+            if place != row[1]:
+                view.misplaced.append(entry[0])
             if contents or _differs(entry, row, settings.trust_ctime):
                 changed.append(entry)
             entry, row = next(entries, None), next(rows, None)

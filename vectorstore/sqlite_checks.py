@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from vectorstore import chroma_files as files
-from vectorstore.findings import RESTORE, Findings, Severity
+from vectorstore.findings import RESTORE, Action, Findings, Severity
 
 QUEUE_ALLOWED = 1_000  # rows that are of no use any more; with purging on, one a collection stays
 _ROWS_SHOWN = 20
@@ -40,7 +40,9 @@ _TAKEN_IN = """
     JOIN max_seq_id m ON m.segment_id = s.id WHERE q.seq_id < m.seq_id
     """
 _WITHOUT_FULLTEXT = """
-    SELECT e.embedding_id FROM embeddings e JOIN embedding_metadata m ON m.id = e.id AND m.key = 'chroma:document'
+    SELECT c.name, e.embedding_id FROM embeddings e
+    JOIN embedding_metadata m ON m.id = e.id AND m.key = 'chroma:document'
+    JOIN segments s ON s.id = e.segment_id JOIN collections c ON c.id = s.collection
     WHERE NOT EXISTS (SELECT 1 FROM embedding_fulltext_search_content f WHERE f.id = e.id)
     """
 _WITHOUT_DOCUMENT = """
@@ -48,8 +50,9 @@ _WITHOUT_DOCUMENT = """
     (SELECT 1 FROM embedding_metadata m WHERE m.id = f.id AND m.key = 'chroma:document')
     """
 _OTHER_TEXT = """
-    SELECT e.embedding_id FROM embedding_fulltext_search_content f
-    JOIN embedding_metadata m ON m.id = f.id AND m.key = 'chroma:document' JOIN embeddings e ON e.id = f.id
+    SELECT c.name, e.embedding_id FROM embedding_fulltext_search_content f
+    JOIN embedding_metadata m ON m.id = f.id AND m.key = 'chroma:document'
+    JOIN embeddings e ON e.id = f.id JOIN segments s ON s.id = e.segment_id JOIN collections c ON c.id = s.collection
     WHERE f.c0 IS NOT m.string_value
     """
 
@@ -71,17 +74,27 @@ def check_relations(db: sqlite3.Connection, found: Findings) -> None:
             found.add("relations", f"{count:,} {what}", count=count)
 
 
-def check_fulltext(db: sqlite3.Connection, found: Findings, *, texts: bool) -> list[str]:
-    """Rows of the full-text index and of the documents; with ``texts`` their content too. The ids at fault."""
+def check_fulltext(db: sqlite3.Connection, found: Findings, *, texts: bool) -> dict[str, list[str]]:
+    """Rows of the full-text index and of the documents; with ``texts`` their content too.
+
+    Returns:
+        Ids at fault, by collection.
+    """
     found.looked("fulltext")
-    lacking = [str(id_) for (id_,) in db.execute(_WITHOUT_FULLTEXT)]
-    other = [str(id_) for (id_,) in db.execute(_OTHER_TEXT)] if texts else []
-    if lacking or other:
-        message = f"{len(lacking):,} documents are not in the full-text index, {len(other):,} are in it with other text"
-        found.add("fulltext", message, count=len(lacking) + len(other), ids=[*lacking, *other])
+    at_fault: dict[str, list[str]] = {}
+    for sql, message in (
+        (_WITHOUT_FULLTEXT, "{count:,} documents are not in the full-text index"),
+        (_OTHER_TEXT, "{count:,} documents stand in the full-text index with another text"),
+    ):
+        rows = db.execute(sql).fetchall() if texts or sql is _WITHOUT_FULLTEXT else []
+        for name, id_ in rows:
+            at_fault.setdefault(name, []).append(id_)
+        if rows:
+            found.add("fulltext", message.format(count=len(rows)), count=len(rows), ids=[id_ for _, id_ in rows])
     if left := int(db.execute(_WITHOUT_DOCUMENT).fetchone()[0]):
-        found.add("fulltext", f"{left:,} texts in the full-text index belong to no document", count=left)
-    return lacking + other
+        message = f"{left:,} texts in the full-text index belong to no document"
+        found.add("fulltext", message, count=left, action=Action.NONE, remedy=RESTORE)
+    return at_fault
 
 
 def check_queue(db: sqlite3.Connection, found: Findings) -> None:
@@ -115,16 +128,6 @@ def check_folders(db: sqlite3.Connection, store: Path, found: Findings) -> list[
             count=len(leaked), ids=[path.name for path in leaked], value=float(size),
         )  # fmt: skip
     return leaked
-
-
-def check_dimensions(db: sqlite3.Connection, store: Path, found: Findings, due: dict[str, int]) -> None:
-    """Whether collections have the dimension that the ledger's pipeline gives: name -> floats."""
-    found.looked("dimension")
-    for each in files.list_collections(db, store):
-        expected = due.get(each.name)
-        if expected and each.dimension not in (None, expected):
-            message = f"vectors of {each.dimension} floats where {expected} are due"
-            found.add("dimension", message, collection=each.name)
 
 
 def check_schemas(db: sqlite3.Connection, found: Findings) -> None:

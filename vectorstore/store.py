@@ -65,7 +65,7 @@ class Store:
         else:
             path = settings.path(settings.chroma_path)
             path.mkdir(parents=True, exist_ok=True)
-            _allow_open_files()
+            allow_open_files()
             self._client = _open_embedded(path, options)
         batch = min(settings.store_batch, SERVER_BATCH) if settings.chroma_url else settings.store_batch
         self.batch = min(batch, self._client.get_max_batch_size())
@@ -317,7 +317,7 @@ def chunk_ids(doc_key: str, numbers: Iterable[int]) -> list[str]:
     return [chunk_id(doc_key, number) for number in numbers]
 
 
-def _allow_open_files() -> None:
+def allow_open_files() -> None:
     """Chroma keeps the index files of a fifth as many collections open as a process may have; too few fail a write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
