@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.damage import DAMAGES, Scene
-from tests.support.looking import look, named
-from tests.support.workbench import digests
+from tests.support.looking import look, named, traces
 from vectorstore.findings import Depth, Severity
 
 
@@ -15,9 +14,9 @@ def test_found_at_deep(name: str, scene: Scene) -> None:
     """A check that is named for the damage reports it, none reports what is not there, and no byte changes."""
     damage = DAMAGES[name]
     damage.apply(scene)
-    before = digests(scene.workspace.root)
-    report = look(scene.workspace)
-    assert digests(scene.workspace.root) == before
+    before = traces(scene.workspace)
+    report = look(scene.workspace, verify_content=damage.contents)
+    assert traces(scene.workspace) == before
     assert named(report, damage.severity).keys() & damage.expect, (damage.text, named(report, Severity.INFO))
     wrong = named(report).keys() - damage.expect - damage.also
     assert not wrong, (damage.text, {check: named(report)[check] for check in wrong})
@@ -30,7 +29,7 @@ def test_found_at_its_depth(name: str, scene: Scene) -> None:
     damage.apply(scene)
     found: set[str] = set()
     for seed in range(2 if damage.depth is Depth.STANDARD else 1):
-        report = look(scene.workspace, damage.depth, seed=seed)
+        report = look(scene.workspace, damage.depth, seed=seed, verify_content=damage.contents)
         assert not named(report).keys() - damage.expect - damage.also, (damage.text, named(report))
         found |= named(report, damage.severity).keys()
     assert found & damage.expect, (damage.text, found)

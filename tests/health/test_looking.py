@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.damage import DAMAGES, GUIDE, Scene
-from tests.support.looking import look, named
-from tests.support.workbench import Workspace, digests
+from tests.support.looking import look, named, traces
 from vectorstore.findings import Depth
 
 # Some that Chroma itself, the ledger, or SQLite would write to if they were opened as usual.
@@ -24,7 +23,6 @@ DAMAGED = (
     "ledger_cut_to_50%", "cache_removed", "cache_cut_to_60%", "spend_ledger_cut", "source_unmounted", "run_killed",
     "swap_killed",
 )  # fmt: skip
-TURN = "health_turn"  # the one file that a standard check may write: which rows come next
 
 _READER = """
 import sys, chromadb
@@ -47,15 +45,6 @@ def reader(scene: Scene) -> Iterator[subprocess.Popen[str]]:
         process.stdin.write("\n")
         process.stdin.close()
         assert process.stdout.readline() == first  # and it goes on
-
-
-def traces(workspace: Workspace) -> dict[str, str]:
-    """Digests of everything below the workspace and beside it, its times, and its folders."""
-    found = {path: digest for path, digest in digests(workspace.root).items() if Path(path).name != TURN}
-    for path in workspace.root.rglob("*"):
-        if path.name not in (TURN, ".hashes"):
-            found[f"{path} as it is"] = f"{path.lstat().st_mtime_ns} {path.lstat().st_size} {path.lstat().st_mode}"
-    return found
 
 
 @pytest.mark.parametrize("depth", Depth, ids=lambda depth: depth.name.lower())

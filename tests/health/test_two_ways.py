@@ -8,8 +8,7 @@ import pytest
 
 from tests.support.chroma_server import chroma_server
 from tests.support.damage import DAMAGES, Scene
-from tests.support.looking import look, named
-from tests.support.workbench import digests
+from tests.support.looking import look, named, traces
 from vectorstore.findings import HealthReport
 
 SEEN = [name for name, damage in DAMAGES.items() if damage.api]
@@ -27,9 +26,9 @@ def test_seen_through_chroma(name: str, scene: Scene) -> None:
     """The same check, the same number, the same ids; and no byte changes."""
     damage = DAMAGES[name]
     damage.apply(scene)
-    before = digests(scene.workspace.root)
+    before = traces(scene.workspace)
     through, direct = look(scene.workspace, way="api"), look(scene.workspace, way="files")
-    assert digests(scene.workspace.root) == before
+    assert traces(scene.workspace) == before
     assert (through.way, direct.way) == ("api", "files")
     assert named(through).keys() & damage.api, (damage.text, named(through))
     assert not named(through).keys() - damage.api - damage.expect - damage.also, (damage.text, named(through))

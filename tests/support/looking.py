@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
+import tempfile
 import traceback
+from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.support.workbench import _FORKS, FILE_LIMIT, Workspace
+from tests.support.workbench import _FORKS, FILE_LIMIT, Row, Workspace, read_store
 from vectorstore.findings import Depth, HealthReport, Severity
+from vectorstore.health import TURN
+from vectorstore.settings import Settings
 
 TIMEOUT_S = 120
 
@@ -66,6 +71,28 @@ def look(workspace: Workspace, depth: Depth = Depth.DEEP, *, cwd: Path | None = 
     report = Call("vectorstore.health:health", workspace, cwd=cwd, depth=depth, **options).result()
     assert isinstance(report, HealthReport)
     return report
+
+
+def rows_of(workspace: Workspace) -> dict[str, Row]:
+    """Everything Chroma answers for, by ``collection/id``, from a copy."""
+    return dict(Call("tests.support.looking:_rows", workspace).result())
+
+
+def _rows(settings: Settings) -> dict[str, Row]:
+    with tempfile.TemporaryDirectory(dir=settings.workspace.parent) as folder:
+        return read_store(Path(shutil.copytree(settings.path(settings.chroma_path), Path(folder) / "chroma")))
+
+
+def traces(workspace: Workspace) -> dict[str, str]:
+    """Digest, size, time and mode of everything in a workspace. Left out are the file that says which rows a standard
+    check takes next, and SQLite's -shm: memory that processes share, made anew by whoever opens a log."""
+    found = {}
+    for path in workspace.root.rglob("*"):
+        if path.name not in (TURN, ".hashes") and not path.name.endswith("-shm"):
+            about = path.lstat()
+            content = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path)] = f"{content} {about.st_size} {about.st_mtime_ns} {about.st_mode:o}"
+    return found
 
 
 def _call(

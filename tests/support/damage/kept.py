@@ -11,7 +11,7 @@ from tests.support.damage.register import Apply, damage, register
 from tests.support.damage.scene import Scene, cut, execute, flip
 from tests.support.damage.sqlite_file import leaf
 from tests.support.workbench import document
-from vectorstore.findings import Depth, Severity
+from vectorstore.findings import Severity
 
 # What else is out of step with a ledger that is not today's.
 ASTRAY = "missing orphans text metadata vectors coverage in_step gone ledger_counts pipeline_mark"
@@ -71,7 +71,7 @@ register(
         "UPDATE documents SET content_hash = zeroblob(16) WHERE doc_key IN ('guide/page-050.md', 'api/page-003.md')"
     ),
     "ledger_content_changed", "The ledger has another hash of two documents", expect="in_step",
-    depth=Depth.DEEP,
+    contents=True, mends=False,
 )  # fmt: skip
 register(
     _ledger("UPDATE generations SET pipeline = replace(pipeline, 'small', 'large')"), "ledger_of_another_pipeline",
@@ -119,7 +119,7 @@ register(
     _ledger(
         "INSERT INTO failures SELECT 1, doc_key, 'too strange', 1, 0, 0 FROM documents WHERE doc_key LIKE 'guide/%0.md'"
     ),
-    "documents_failing", "Ten documents could not be embedded last time", expect="failing",
+    "documents_failing", "Ten documents could not be embedded last time", expect="failing", mends=False,
 )  # fmt: skip
 
 # -- the ledger's file -----------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def ledger_removed(scene: Scene) -> None:
     scene.workspace.ledger.unlink()
 
 
-@damage("ledger orphans", "coverage last_run pipeline_mark", mends=False)
+@damage("ledger orphans", "coverage last_run pipeline_mark")
 def ledger_emptied(scene: Scene) -> None:
     """The ledger's file has no byte left."""
     cut(scene.workspace.ledger, 0)
@@ -173,7 +173,7 @@ def ledger_of_another_day(scene: Scene) -> None:
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
-@damage("cache", "cache_coverage", depth=Depth.DEEP)
+@damage("cache", "cache_coverage", contents=True, mends=False)
 def cache_page_flipped(scene: Scene) -> None:
     """A page of the cache's vectors is flipped."""
     offset, size = leaf(scene.workspace.cache, "vectors")
@@ -205,7 +205,7 @@ def cache_of_another_day(scene: Scene) -> None:
     shutil.copy2(scene.older / ".hashes" / "cache.sqlite3", scene.workspace.cache)
 
 
-@damage("cache cache_coverage", depth=Depth.DEEP, mends=False)
+@damage("cache cache_coverage", contents=True, mends=False)
 def cached_vectors_changed(scene: Scene) -> None:
     """Vectors in the cache are not those that were paid for."""
     execute(scene.workspace.cache, "UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id % 7 = 0", {})

@@ -24,6 +24,7 @@ class Damage:
         api: what reports it when the store is read through Chroma; empty where Chroma does not show it, or where
             Chroma must not be let near it.
         depth: the least depth at which it is found; by default that of the checks.
+        contents: whether it is found only where the contents of documents and cache are looked at, too.
         mends: whether a fix leaves a clean store.
         may_cost: whether mending it may cost anything: the cache does not have what is needed.
     """
@@ -36,6 +37,7 @@ class Damage:
     api: frozenset[str]
     severity: Severity
     depth: Depth
+    contents: bool
     mends: bool
     may_cost: bool
 
@@ -48,7 +50,8 @@ DAMAGES: dict[str, Damage] = {}
 
 def register(
     apply: Apply, name: str, text: str, *, expect: str, also: str = "", api: str | None = None,
-    severity: Severity = Severity.WARN, depth: Depth | None = None, mends: bool = True, may_cost: bool = False,
+    severity: Severity = Severity.WARN, depth: Depth | None = None, contents: bool = False, mends: bool = True,
+    may_cost: bool = False,
 ) -> None:  # fmt: skip
     """Add a damage; ``expect``, ``also`` and ``api`` are names of checks with blanks between. ``api`` is "" unless
     given, and "=" for the same as ``expect``."""
@@ -58,7 +61,7 @@ def register(
     assert name not in DAMAGES, name
     least = max(CHECKS[check].depth for check in names["expect"]) if depth is None else depth
     DAMAGES[name] = Damage(
-        name, text, apply, names["expect"], names["also"], through, severity, least, mends, may_cost
+        name, text, apply, names["expect"], names["also"], through, severity, least, contents, mends, may_cost
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ import shutil
 from tests.support.damage.register import damage
 from tests.support.damage.scene import Scene, same_times
 from tests.support.workbench import document
-from vectorstore.findings import Depth
 
 
 @damage("in_step", may_cost=True)
@@ -17,7 +16,7 @@ def document_edited(scene: Scene) -> None:
     scene.edit("guide/page-050.md", document("edited since", 20))
 
 
-@damage("in_step", depth=Depth.DEEP, may_cost=True)
+@damage("in_step", contents=True, mends=False)
 def document_edited_unseen(scene: Scene) -> None:
     """A document was changed, and its size and times are as before."""
     path = scene.docs / "guide/page-050.md"
