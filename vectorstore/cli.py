@@ -84,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
         "--estimate", action="store_true", help="from sizes and times only: quick, tokens and cost roughly"
     )
     add("update", _update, "bring the store in step with the documents", choice)
+    adopt = add("adopt", _adopt, "take over a Chroma store that Vectorkeep did not make, without paying")
+    adopt.add_argument("--collection", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    adopt.add_argument("--document-key", default="", metavar="KEY", help="the metadata that names a row's document")
+    adopt.add_argument("--order-key", default="", metavar="KEY", help="the metadata that tells a row's place in it")
+    adopt.add_argument(
+        "--accept-prefixed", action="store_true", help="take vectors of metadata and text (LlamaIndex) for the text's"
+    )
+    adopt.add_argument("--dry-run", action="store_true", help="only say what it would do; changes nothing")
     search = add("search", _search, "find chunks by meaning")
     search.add_argument("text", nargs="+", help="what to look for")
     search.add_argument("--limit", type=int, default=5, help="how many hits (5)")
@@ -126,7 +134,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from vectorstore.render import bar, preview_text
 
     settings = _settings(arguments)
-    with bar("plan", quiet=arguments.json) as advance:
+    with bar(quiet=arguments.json) as advance:
         found = preview(settings, exact=not arguments.estimate, on_progress=advance, **_choice(arguments))
     if arguments.json:
         _print_json(found.to_dict())
@@ -141,7 +149,7 @@ def _update(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments)
     stop = _stop_on_signals()
-    with bar("update", quiet=arguments.json) as advance:
+    with bar(quiet=arguments.json) as advance:
 
         def on_plan(plan: Plan) -> None:
             if not arguments.json and not plan.nothing_to_do:
@@ -152,6 +160,26 @@ def _update(arguments: argparse.Namespace) -> int:
         _print_json(report.to_dict())
     else:
         print(update_text(report))
+    return report.exit_code
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from vectorstore.adopt import adopt
+    from vectorstore.render import bar
+    from vectorstore.render_adopt import adopt_text
+
+    settings = _settings(arguments)
+    stop = _stop_on_signals()
+    with bar(quiet=arguments.json) as advance:
+        report = adopt(
+            settings, collections=arguments.collection, document_key=arguments.document_key,
+            order_key=arguments.order_key, accept_prefixed=arguments.accept_prefixed, dry_run=arguments.dry_run,
+            on_progress=advance, stop=stop,
+        )  # fmt: skip
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(adopt_text(report))
     return report.exit_code
 
 
