@@ -103,7 +103,7 @@ class AdoptedDocuments:
         plan.generation = ledger.begin(plan.generation)
         if ledger.is_empty(plan.generation.id):  # once it is not, nobody looks for leftovers in all our collections
             ledger.intend(plan.generation.id, _leftovers(plan))
-        files = StoreFiles(settings, plan.presence.damages, {self._pipeline.embedding: self._cache})
+        files = StoreFiles(settings, plan.presence.damages, {plan.generation.pipeline.rpartition("/")[0]: self._cache})
         stage = WritingStage(
             files, lambda: Ledger(ledger.path, clock=self._clock), self._cache, self._progress, plan.generation,
             batch=settings.store_batch, outstanding_limit=2 * settings.store_batch, leftovers=plan.leftovers,
