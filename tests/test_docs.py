@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from vectorstore import cli, errors, progress
+from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
+from vectorstore.fix_plan import ORDER
+from vectorstore.health_history import MAX_ROWS
+from vectorstore.health_parquet import COLUMNS
 from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
 from vectorstore.settings import ALIASES, Settings
 
@@ -91,6 +95,58 @@ def test_every_field_of_the_checkpoint_is_described() -> None:
     described = {name for row in re.findall(r"(?m)^\| (`.*?) \|", text) for name in re.findall(r"`(\w+)`", row)}
     written = {spec.name for spec in fields(progress.Progress)} | {"updated", "pid", "message", "hint", "failures"}
     assert described == written - {"collections_total"}
+
+
+def test_every_check_is_described_as_the_register_has_it() -> None:
+    described = [row for row in rows("docs/health.md") if row[0].strip("`") in CHECKS and len(row) == 7]
+    expected = [
+        [
+            f"`{name}`", check.title, check.depth.name.lower(), _severity(check.rule), check.cause, check.remedy,
+            f"`{check.action}`" if check.action is not Action.NONE else "–",
+        ]
+        for name, check in CHECKS.items()
+    ]  # fmt: skip
+    assert described == expected, "it should be:\n" + "\n".join(f"| {' | '.join(row)} |" for row in expected)
+
+
+def _severity(rule: Rule) -> str:
+    """A rule in words, asked: "INFO, WARN above 1 %"."""
+    said = [rule(1, 10**9)]
+    words = [said[0].name]
+    for share in range(1, 1001):
+        if (now := rule(share, 1000)) is not said[-1]:
+            said.append(now)
+            words.append(f"{now.name} above {(share - 1) / 10:g} %")
+    return ", ".join(words)
+
+
+def test_every_action_of_a_fix_is_described() -> None:
+    text = PAGES["docs/health.md"].partition("## What `--fix` does")[2].partition("\n## ")[0]
+    described = re.findall(r"(?m)^\| `(\w+)` \|", text)
+    assert described == [action.value for action in ORDER]
+    assert set(Action) == {*ORDER, Action.NONE}
+
+
+def test_every_field_of_a_health_report_is_described() -> None:
+    report = HealthReport("", 0.0, 0.0, "", "", "", "", "", "", [], [])
+    for heading, names in (
+        ("A report", set(report.to_dict())),
+        ("A finding", {spec.name for spec in fields(Finding)}),
+        ("A collection", {spec.name for spec in fields(CollectionHealth)} | {"coverage"}),
+    ):
+        text = PAGES["docs/health.md"].partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+        described = [name for cell in re.findall(r"(?m)^\| (`.*?) \|", text) for name in re.findall(r"`(\w+)`", cell)]
+        assert len(described) == len(set(described))
+        assert set(described) == names
+
+
+def test_every_column_of_the_health_history_is_described_with_its_type() -> None:
+    text = PAGES["docs/health.md"].partition("## The history")[2].partition("\n## ")[0]
+    cells = re.findall(r"(?m)^\| (`.*?) \| (.*?) \|", text)
+    assert {name: kind for names, kind in cells for name in re.findall(r"`(\w+)`", names)} == {
+        name: kind.partition("[")[0] for name, kind in COLUMNS.items()
+    }
+    assert f"{MAX_ROWS:,}" in text
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -71,6 +71,8 @@ class DamageKind(StrEnum):
     VECTORS_ZERO = "vectors_zero"
     IDS_MISSING = "ids_missing"
     IDS_LEFT_BEHIND = "ids_left_behind"
+    INDEX_WORN = "index_worn"
+    """Sound, but full of dead slots or badly linked: `audit` does not look for it, a health check does."""
 
     @property
     def remedy(self) -> Remedy:

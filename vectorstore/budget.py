@@ -149,13 +149,20 @@ class Reservation:
         self._budget._finish(self, "forfeited", self.tokens)
 
 
-def spending(path: Path, clock: Callable[[], float] = time.time) -> dict[str, float]:
-    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent."""
+def spending(path: Path, *, thorough: bool = False) -> dict[str, float]:
+    """Dollars by UTC day, newest last, read without changing anything; empty when nothing was ever spent.
+
+    Raises:
+        Damaged: the file can't be read; with ``thorough`` also when SQLite finds fault with any page of it.
+    """
     if not path.exists():
         return {}
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         with _guarded(path):
+            said = db.execute("PRAGMA integrity_check(1)").fetchone()[0] if thorough else "ok"
+            if said != "ok":
+                raise sqlite3.DatabaseError(said)
             rows = db.execute("SELECT substr(scope, 5), picousd FROM totals WHERE scope LIKE 'day %' ORDER BY scope")
             return {day: usd(picousd) for day, picousd in rows}
     finally:

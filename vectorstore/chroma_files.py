@@ -37,6 +37,7 @@ _COLUMNS = {
     "segments": {"id", "type", "scope", "collection"},
     "embeddings": {"id", "segment_id", "embedding_id", "seq_id"},
     "embedding_metadata": {"id", "key", "string_value"},
+    "embedding_metadata_array": {"id", "key", "string_value", "int_value", "float_value", "bool_value"},
     "embedding_fulltext_search": {"string_value"},
     "embeddings_queue": {"seq_id", "operation", "topic", "id", "vector", "encoding", "metadata"},
     "max_seq_id": {"segment_id", "seq_id"},
@@ -67,6 +68,8 @@ class StoredCollection:
     space: str | None
     sync_threshold: int | None
     """Writes between two persists of the vector index."""
+    ef_search: int | None
+    """Breadth of a search of the vector index."""
     vector_segment: str
     metadata_segment: str
     vector_seq: int
@@ -176,13 +179,14 @@ def list_collections(db: sqlite3.Connection, store: Path) -> list[StoredCollecti
 
 def _collection(row: tuple[Any, ...], store: Path) -> StoredCollection:
     identifier, name, dimension, schema, config, vector, metadata, vector_seq, metadata_seq = row
-    space, sync = _index_settings(schema, config)
+    space, sync, ef_search = _index_settings(schema, config)
     return StoredCollection(
         id=identifier,
         name=name,
         dimension=dimension,
         space=space,
         sync_threshold=sync,
+        ef_search=ef_search,
         vector_segment=vector,
         metadata_segment=metadata,
         vector_seq=vector_seq or 0,
@@ -191,18 +195,19 @@ def _collection(row: tuple[Any, ...], store: Path) -> StoredCollection:
     )
 
 
-def _index_settings(schema: str | None, config: str | None) -> tuple[str | None, int | None]:
-    """Space and sync threshold from the collection's schema, or from the older configuration column."""
+def _index_settings(schema: str | None, config: str | None) -> tuple[str | None, int | None, int | None]:
+    """Space, sync threshold and search breadth, from the collection's schema or from the older configuration column."""
     try:
         index = json.loads(schema or "{}")["keys"]["#embedding"]["float_list"]["vector_index"]["config"]
-        return index.get("space"), index.get("hnsw", {}).get("sync_threshold")
+        hnsw = index.get("hnsw", {})
+        return index.get("space"), hnsw.get("sync_threshold"), hnsw.get("ef_search")
     except (ValueError, KeyError, TypeError):
         pass
     try:
         hnsw = json.loads(config or "{}")["hnsw"]
-        return hnsw.get("space"), hnsw.get("sync_threshold")
+        return hnsw.get("space"), hnsw.get("sync_threshold"), hnsw.get("ef_search")
     except (ValueError, KeyError, TypeError):
-        return None, None
+        return None, None, None
 
 
 def count_ids(db: sqlite3.Connection, collection: StoredCollection) -> int:

@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.errors import VectorkeepError, unforeseen
@@ -20,8 +21,8 @@ from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_s
 if TYPE_CHECKING:
     from vectorstore.plan import Plan
 
-EXIT_CODES = """exit codes: 0 done, 1 some documents failed, 2 usage or configuration, 3 capped, 4 locked by another
-run, 5 refused by a safety guard, 6 a store or ledger that does not verify, 130 interrupted"""
+EXIT_CODES = """exit codes: 0 done, 1 findings at FAIL or some documents failed, 2 usage or configuration, 3 capped,
+4 locked by another run, 5 refused by a safety guard, 6 a store or ledger that does not verify, 130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,6 +85,23 @@ def _parser() -> argparse.ArgumentParser:
         "--estimate", action="store_true", help="from sizes and times only: quick, tokens and cost roughly"
     )
     add("update", _update, "bring the store in step with the documents", choice)
+    health = add("health", _health, "find what is wrong between documents, ledger and store; mend it with --fix")
+    health.add_argument("--depth", choices=("quick", "standard", "deep"), default="standard", help="how far to look")
+    health.add_argument("--fix", action="store_true", help="mend what can be mended, then look again")
+    health.add_argument("--dry-run", action="store_true", help="with --fix: only say what would be done")
+    health.add_argument(
+        "--max-deletes", type=int, metavar="N", help="allow up to N deletes instead of the guard's share"
+    )
+    health.add_argument("--max-cost-usd", type=float, metavar="USD", help="the cap of what --fix may spend")
+    health.add_argument(
+        "--verify-content", action="store_true", help="read every document and every cached vector, too"
+    )
+    health.add_argument("--probe", action="store_true", help="at depth deep: make Chroma open a copy of any size")
+    health.add_argument("--seed", type=int, metavar="N", help="which part of the rows depth standard looks at")
+    health.add_argument(
+        "--output", action="append", default=[], metavar="FILE", type=Path, help="write a report, .json or .html"
+    )
+    health.add_argument("--verbose", action="store_true", help="every check and every place")
     search = add("search", _search, "find chunks by meaning")
     search.add_argument("text", nargs="+", help="what to look for")
     search.add_argument("--limit", type=int, default=5, help="how many hits (5)")
@@ -152,6 +170,56 @@ def _update(arguments: argparse.Namespace) -> int:
         _print_json(report.to_dict())
     else:
         print(update_text(report))
+    return report.exit_code
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from vectorstore.findings import Depth
+    from vectorstore.health import health
+    from vectorstore.health_files import check_output, keep_report
+    from vectorstore.health_text import health_text
+    from vectorstore.render import bar
+
+    settings = _settings(arguments)
+    for path in arguments.output:
+        check_output(path)
+    if arguments.fix:
+        return _fix(arguments, settings)
+    with bar("health", quiet=arguments.json, unit="chunk") as advance:
+        report = health(
+            settings, depth=Depth[arguments.depth.upper()], probe=arguments.probe or None, seed=arguments.seed,
+            verify_content=arguments.verify_content, on_progress=advance,
+        )  # fmt: skip
+    notes = keep_report(settings, report, arguments.output)
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(health_text(report, verbose=arguments.verbose))
+    for note in notes:
+        print(f"vectorkeep: {note}", file=sys.stderr)
+    return report.exit_code
+
+
+def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
+    from vectorstore.findings import Depth
+    from vectorstore.fix import fix
+    from vectorstore.fix_text import fix_text
+    from vectorstore.health_files import keep_report
+    from vectorstore.render import bar
+
+    stop = _stop_on_signals()
+    with bar("fix", quiet=arguments.json, unit="chunk") as advance:
+        report = fix(
+            settings, depth=Depth[arguments.depth.upper()], dry_run=arguments.dry_run,
+            max_deletes=arguments.max_deletes, on_progress=advance, stop=stop,
+        )  # fmt: skip
+    notes = keep_report(settings, report.after or report.before, arguments.output)
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(fix_text(report))
+    for note in notes:
+        print(f"vectorkeep: {note}", file=sys.stderr)
     return report.exit_code
 
 

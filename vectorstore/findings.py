@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
+from math import isfinite
 from typing import Any
 
 SAMPLE_IDS = 20  # a finding shows
@@ -53,6 +54,10 @@ class Action(StrEnum):
     """Remove folders that no index uses."""
     RECOUNT = "recount"
     """Count the ledger's documents anew."""
+    SAVE_CACHE = "save_cache"
+    """Save what the vector cache holds, and put the store's vectors into it."""
+    FORGET = "forget"
+    """Forget documents in the ledger, so that an update stores them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,9 @@ class Finding:
     value: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the severity and the action by name."""
-        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids)}
+        """For JSON: the severity and the action by name; a figure that JSON can't say (NaN, infinite) is left out."""
+        value = self.value if self.value is not None and isfinite(self.value) else None
+        return asdict(self) | {"severity": self.severity.name, "ids": list(self.ids), "value": value}
 
 
 Rule = Callable[[int, int], Severity]
@@ -131,8 +137,8 @@ class Check:
 
 
 _FIX = "run `vectorkeep health --fix`"
-_UPDATE = "run `vectorkeep update`"
-_RESTORE = "restore a backup; or move the store's folder away and run `vectorkeep update`, which fills a new one unpaid"
+UPDATE = "run `vectorkeep update`"
+RESTORE = "restore a backup; or move the store's folder away and run `vectorkeep update`, which fills a new one unpaid"
 _TORN = "a kill or a full disk in Chroma's index write, or another program that wrote the files"
 _OTHER_WRITER = "another program wrote to the store or deleted from it, or a write was lost"
 
@@ -141,7 +147,7 @@ CHECKS: Mapping[str, Check] = {
     "store": Check(
         "store is there and can be read", Depth.QUICK, always(Severity.FAIL),
         "the folder was moved or deleted, a disk is not mounted, or the server is down",
-        f"mount or start it; if it is gone for good: restore a backup, or {_UPDATE}, which fills a new one unpaid",
+        f"mount or start it; if it is gone for good: restore a backup, or {UPDATE}, which fills a new one unpaid",
     ),
     "layout": Check(
         "layout is known", Depth.QUICK, always(Severity.WARN),
@@ -149,7 +155,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "sqlite": Check(
         "SQLite is whole", Depth.STANDARD, always(Severity.FAIL),
-        "a disk fault, a copy taken while it was written, or another program", _RESTORE,
+        "a disk fault, a copy taken while it was written, or another program", RESTORE,
     ),
     "journal": Check(
         "no transaction left open", Depth.QUICK, always(Severity.INFO),
@@ -158,7 +164,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "relations": Check(
         "rows belong to each other", Depth.STANDARD, always(Severity.FAIL),
-        "rows were deleted by hand or by another program", _RESTORE,
+        "rows were deleted by hand or by another program", RESTORE,
     ),
     "fulltext": Check(
         "full-text index matches the texts", Depth.STANDARD, always(Severity.FAIL),
@@ -167,10 +173,10 @@ CHECKS: Mapping[str, Check] = {
     ),
     "queue": Check(
         "write queue is in order", Depth.QUICK, always(Severity.FAIL),
-        "the queue was emptied or cut by hand: Chroma would drop new writes silently", _RESTORE,
+        "the queue was emptied or cut by hand: Chroma would drop new writes silently", RESTORE,
     ),
     "queue_purged": Check(
-        "write queue is short", Depth.QUICK, always(Severity.INFO),
+        "write queue is purged", Depth.QUICK, always(Severity.WARN),
         "purging is off in the store's configuration", "`chroma vacuum`, while nothing else uses the store",
     ),
     "segments": Check(
@@ -247,8 +253,9 @@ CHECKS: Mapping[str, Check] = {
         "embed the documents anew: `vectorkeep update --mode all --doc DOC_KEY`",
     ),
     "two_places": Check(
-        "every document is in one collection", Depth.STANDARD, always(Severity.WARN),
-        "the template of collection names was changed", f"{_FIX}, which deletes what the ledger does not know",
+        "every document is in one collection", Depth.QUICK, always(Severity.WARN),
+        "the template of collection names was changed, or another program copied rows",
+        f"{_FIX}, which deletes what the ledger does not know", Action.DELETE,
     ),
     # -- source and pipeline -------------------------------------------------------------------------------------
     "source": Check(
@@ -258,20 +265,20 @@ CHECKS: Mapping[str, Check] = {
     ),
     "coverage": Check(
         "every document is stored", Depth.STANDARD, share(0.0, 0.05), "documents were added since the last update",
-        _UPDATE, Action.UPDATE,
+        UPDATE, Action.UPDATE,
     ),
     "in_step": Check(
         "stored documents are as they are in the source", Depth.STANDARD, share(0.0, 1.0),
-        "documents were edited since the last update", _UPDATE, Action.UPDATE,
+        "documents were edited since the last update", UPDATE, Action.UPDATE,
     ),
     "gone": Check(
         "stored documents are still in the source", Depth.STANDARD, share(0.0, 0.05),
-        "documents were deleted or moved since the last update", f"{_UPDATE}, which deletes or moves their chunks",
+        "documents were deleted or moved since the last update", f"{UPDATE}, which deletes or moves their chunks",
         Action.UPDATE,
     ),
     "failing": Check(
         "every document can be embedded", Depth.QUICK, share(0.0, 0.01), "see the reasons in `vectorkeep status`",
-        "mend the documents, or exclude them in the settings",
+        f"mend the documents, or exclude them in the settings; {UPDATE} tries them again", Action.UPDATE,
     ),
     "pipeline": Check(
         "vectors are of the pipeline of the settings", Depth.QUICK, always(Severity.WARN),
@@ -303,26 +310,31 @@ CHECKS: Mapping[str, Check] = {
     # -- what Vectorkeep keeps -----------------------------------------------------------------------------------
     "ledger": Check(
         "ledger is whole", Depth.QUICK, always(Severity.FAIL), "a disk fault, or another program",
-        f"move .hashes/ledger.sqlite3 away and {_UPDATE}: it makes a new one, unpaid",
+        f"move .hashes/ledger.sqlite3 away and {UPDATE}: it makes a new one, unpaid",
     ),
     "ledger_counts": Check(
         "ledger's counts are right", Depth.QUICK, always(Severity.FAIL), "rows were changed by hand or lost",
         f"{_FIX}, which counts them anew", Action.RECOUNT,
     ),
+    "ledger_places": Check(
+        "ledger has documents in the collection of their folder", Depth.STANDARD, always(Severity.FAIL),
+        "rows were changed by hand, or naming changed between versions", f"{_FIX}, which stores the documents anew",
+        Action.FORGET,
+    ),
     "unfinished": Check(
-        "no run was cut short", Depth.QUICK, always(Severity.WARN), "an update was killed, or is at work", _UPDATE,
+        "no run was cut short", Depth.QUICK, always(Severity.WARN), "an update was killed, or is at work", UPDATE,
         Action.UPDATE,
     ),
     "cache": Check(
         "vector cache is whole", Depth.STANDARD, always(Severity.WARN), "a disk fault",
-        f"{_UPDATE}: it saves what can be read; what is lost is paid again only when it is needed", Action.UPDATE,
+        f"{_FIX}, which saves what can be read, and fills in what the store still has", Action.SAVE_CACHE,
     ),
     "cache_coverage": Check(
         "cache could refill the store", Depth.STANDARD, share(0.01, 2.0), "the cache was bounded, evicted or lost",
-        "nothing, while backups verify: a lost store would cost the vectors that the cache lacks",
+        f"{_FIX}, which fills in what the store has: without it, a lost store would be paid again", Action.SAVE_CACHE,
     ),
     "last_run": Check(
-        "last update ended well", Depth.QUICK, always(Severity.WARN), "see `vectorkeep status`", _UPDATE, Action.UPDATE,
+        "last update ended well", Depth.QUICK, always(Severity.WARN), "see `vectorkeep status`", UPDATE, Action.UPDATE,
     ),
     "budget": Check(
         "spending is known and below its cap", Depth.QUICK, always(Severity.WARN),

@@ -15,7 +15,7 @@ import json
 import sqlite3
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +76,8 @@ class ChunkRecord(NamedTuple):
 
 
 _CHUNK = struct.Struct("<16sII")
+_DOCUMENT = "doc_key, collection, size, mtime_ns, ctime_ns, racy, tokens, content_hash, chunks"
+_SQL_VARIABLES = 500  # a statement
 
 
 class DocumentRow(NamedTuple):
@@ -142,6 +144,10 @@ class Ledger:
         """A generation by its id."""
         return Generation(*self._one("SELECT id, template, pipeline, state FROM generations WHERE id = ?", id))
 
+    def generations(self) -> list[Generation]:
+        """All of them, of every template, oldest first."""
+        return [Generation(*row) for row in self._all("SELECT id, template, pipeline, state FROM generations")]
+
     def is_empty(self, generation: int) -> bool:
         """Whether a generation holds no document and no trace of one."""
         return not self._one(
@@ -162,8 +168,7 @@ class Ledger:
     def document(self, generation: int, doc_key: str) -> DocumentRow | None:
         """One document."""
         row = self._one(
-            "SELECT doc_key, collection, size, mtime_ns, ctime_ns, racy, tokens, content_hash, chunks FROM documents"
-            " WHERE generation = ? AND doc_key = ?",
+            f"SELECT {_DOCUMENT} FROM documents WHERE generation = ? AND doc_key = ?",
             generation,
             doc_key,
         )
@@ -173,11 +178,34 @@ class Ledger:
         """Every document of a collection, by ``doc_key``."""
         with self._guarded():
             rows = self._db.execute(
-                "SELECT doc_key, collection, size, mtime_ns, ctime_ns, racy, tokens, content_hash, chunks"
-                " FROM documents WHERE generation = ? AND collection = ? ORDER BY doc_key",
+                f"SELECT {_DOCUMENT} FROM documents WHERE generation = ? AND collection = ? ORDER BY doc_key",
                 (generation, collection),
             )
             yield from map(_document, rows)
+
+    def documents_of(self, generation: int, doc_keys: Sequence[str]) -> dict[str, DocumentRow]:
+        """Those of ``doc_keys`` that are known, by key."""
+        found = {}
+        for start in range(0, len(doc_keys), _SQL_VARIABLES):
+            page = doc_keys[start : start + _SQL_VARIABLES]
+            marks = ",".join("?" * len(page))
+            sql = f"SELECT {_DOCUMENT} FROM documents WHERE generation = ? AND doc_key IN ({marks})"
+            for row in self._all(sql, generation, *page):
+                found[row[0]] = _document(row)
+        return found
+
+    def places(self, generation: int, doc_keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Collection and number of chunks of those of ``doc_keys`` that are known, by key."""
+        found = {}
+        for start in range(0, len(doc_keys), _SQL_VARIABLES):
+            page = doc_keys[start : start + _SQL_VARIABLES]
+            marks = ",".join("?" * len(page))
+            sql = (
+                f"SELECT doc_key, collection, length(chunks) / {_CHUNK.size} FROM documents"
+                f" WHERE generation = ? AND doc_key IN ({marks})"
+            )
+            found.update({key: (name, chunks) for key, name, chunks in self._all(sql, generation, *page)})
+        return found
 
     def keys_of_content(self, generation: int, content_hash: bytes) -> list[str]:
         """The documents whose content has this hash."""
@@ -198,9 +226,39 @@ class Ledger:
         )
         return {name: (documents, chunks) for name, documents, chunks in rows}
 
+    def counted(self, generation: int) -> dict[str, tuple[int, int]]:
+        """What ``collections`` should say: documents and chunks by collection name, counted anew."""
+        sql = (
+            f"SELECT collection, count(*), sum(length(chunks)) / {_CHUNK.size} FROM documents WHERE generation = ?"
+            " GROUP BY collection"
+        )
+        return {name: (documents, chunks) for name, documents, chunks in self._all(sql, generation)}
+
+    def faults(self, *, thorough: bool = True) -> list[str]:
+        """What SQLite and the rows' own form say is wrong with the file; empty when nothing is."""
+        pragma = "integrity_check" if thorough else "quick_check"
+        try:
+            said = [str(row[0]) for row in self._db.execute(f"PRAGMA {pragma}(20)") if row[0] != "ok"]
+            sql = f"SELECT count(*) FROM documents WHERE length(chunks) % {_CHUNK.size}"
+            torn = self._db.execute(sql).fetchone()[0]
+            astray = len(self._db.execute("PRAGMA foreign_key_check").fetchall())
+        except UNREADABLE as error:
+            if not is_damage(error):
+                raise
+            return [str(error)]
+        said += [f"{torn} documents with a torn list of chunks"] if torn else []
+        return said + ([f"{astray} rows of generations that are gone"] if astray else [])
+
     def collection_names(self) -> set[str]:
         """The names of all collections of all generations."""
         return {name for (name,) in self._all("SELECT name FROM collections")}
+
+    def generations_by_collection(self) -> dict[str, Generation]:
+        """The generation of every collection; a name that several have had is the serving one's."""
+        found: dict[str, Generation] = {}
+        for generation in sorted(self.generations(), key=lambda each: each.state == "serving"):
+            found |= dict.fromkeys(self.collections(generation.id), generation)
+        return found
 
     def intents(self, generation: int) -> list[Intent]:
         """What killed runs may have left in the store."""
@@ -304,6 +362,15 @@ class Ledger:
             db.executemany(
                 "DELETE FROM intents WHERE generation = ? AND doc_key = ? AND collection = ?",
                 [(generation, intent.doc_key, intent.collection) for intent in intents],
+            )
+
+    def recount(self) -> None:
+        """Count documents and chunks by collection anew, in every generation."""
+        with self._writing() as db:
+            db.execute("DELETE FROM collections")
+            db.execute(
+                "INSERT INTO collections SELECT generation, collection, count(*),"
+                f" sum(length(chunks)) / {_CHUNK.size} FROM documents GROUP BY generation, collection"
             )
 
     def touch(self, generation: int, rows: Iterable[tuple[str, int, int, int, bool]]) -> None:

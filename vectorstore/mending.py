@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vectorstore.audit import Remedy, audit
-from vectorstore.cache import VectorCache, vector_crc
+from vectorstore.audit import Damage, Remedy, audit
+from vectorstore.cache import VectorCache
 from vectorstore.errors import Damaged
 from vectorstore.fingerprint import SQLITE_NAME, Files, fingerprint
-from vectorstore.ledger import ChunkRecord, Generation, Intent, Ledger
-from vectorstore.plan import Plan
+from vectorstore.known_vectors import KnownVectors
+from vectorstore.ledger import Intent, Ledger
 from vectorstore.presence import suspects
 from vectorstore.repair import RepairReport, repair
 from vectorstore.settings import Settings
 from vectorstore.store import Store
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class StoreFiles:
@@ -37,8 +34,10 @@ class StoreFiles:
         notes: what a person should know of it.
     """
 
-    def __init__(self, settings: Settings, generation: Generation, plan: Plan, cache: VectorCache) -> None:
-        self._settings, self._generation, self._plan, self._cache = settings, generation, plan, cache
+    def __init__(
+        self, settings: Settings, damages: Sequence[Damage], open_caches: Mapping[str, VectorCache] | None = None
+    ) -> None:
+        self._settings, self._damages, self._caches = settings, damages, open_caches
         self._path = settings.path(settings.chroma_path)
         self._before: Files | None = None  # None: not opened
         self.repaired = 0
@@ -50,14 +49,16 @@ class StoreFiles:
             return Store(self._settings)
         self._before = ledger.store_files() if (self._path / SQLITE_NAME).is_file() else {}
         ledger.store_opened()
-        if damages := self._plan.presence.damages:
+        if self._damages:
             self._before = {}
-            known = _LedgerVectors(ledger, self._generation.id, self._cache)
-            report = repair(
-                self._path, damages, self._opened, known.vectors, aside=self._settings.hashes / "set-aside",
-                checksum=known.checksum, batch=self._settings.store_batch,
-            )  # fmt: skip
-            self._note(report, ledger, known)
+            with contextlib.closing(
+                KnownVectors(ledger, self._settings.hashes / "cache.sqlite3", self._caches)
+            ) as known:
+                report = repair(
+                    self._path, self._damages, self._opened, known.vectors, aside=self._settings.hashes / "set-aside",
+                    checksum=known.checksum, batch=self._settings.store_batch,
+                )  # fmt: skip
+                self._note(report, ledger, known)
         return Store(self._settings)
 
     def close(self, ledger: Ledger) -> None:
@@ -74,6 +75,8 @@ class StoreFiles:
                 f"after the write the store does not verify: {bad[0].collection}: {bad[0].detail}",
                 "see that the disk is not full, then run again: it mends the store from the vector cache, unpaid",
             )
+        if not self._before:  # all of it was audited
+            drop_set_aside(self._settings)
         files = fingerprint(self._path)
         _sync(self._path, [name for name, stamp in files.items() if self._before.get(name) != stamp])
         ledger.store_closed(files)
@@ -86,15 +89,43 @@ class StoreFiles:
         finally:
             store.close()
 
-    def _note(self, report: RepairReport, ledger: Ledger, known: _LedgerVectors) -> None:
+    def _note(self, report: RepairReport, ledger: Ledger, known: KnownVectors) -> None:
         self.repaired = sum(report.refilled.values())
         names = sorted({*report.rebuilt, *report.refilled, *report.deleted})
         self.notes.append(f"mended the index of {', '.join(names)}: {self.repaired} vectors, nothing paid")
-        lost = {known.doc_key(id_): name for name, ids in report.lost.items() for id_ in ids}
-        again = [Intent(key, name, count) for key, name in lost.items() if (count := known.count(key))]
-        if again:  # the next plan treats them as half-written, and writes them anew
-            ledger.intend(self._generation.id, again)
-            self.notes.append(f"{len(again)} documents' vectors are lost: the next run writes them again")
+        lost = [(name, id_) for name, ids in report.lost.items() for id_ in ids]
+        if again := intend_again(ledger, known, lost):
+            self.notes.append(f"{again} documents' vectors are lost: the next run writes them again")
+
+
+def drop_set_aside(settings: Settings) -> None:
+    """Remove index folders that a repair moved away, once an audit of the whole store finds nothing.
+
+    A repair removes them itself; one that was killed just before leaves them.
+    """
+    for folder in (settings.hashes / "set-aside").glob("*-*-*-*-*.*"):
+        if folder.is_dir() and re.fullmatch(r"[0-9a-f-]{36}\.\d+", folder.name):
+            shutil.rmtree(folder)
+
+
+def intend_again(ledger: Ledger, known: KnownVectors, chunks: Iterable[tuple[str, str]]) -> int:
+    """Have the next plan treat the documents of some chunks, ``(collection, id)``, as half-written: how many.
+
+    A chunk beyond those that the ledger knows is swept up when its document is written.
+    """
+    highest: dict[tuple[str, str], int] = {}
+    for name, id_ in chunks:
+        key, _, number = id_.rpartition("#")
+        highest[name, key] = max(highest.get((name, key), 0), int(number) + 1 if number.isdecimal() else 0)
+    intents: dict[int, set[Intent]] = {}
+    for (name, key), most in highest.items():
+        generation = known.generation(name)
+        if generation and known.knows(name, key):
+            intent = Intent(key, name, max(most, known.chunks(name, key)))
+            intents.setdefault(generation.id, set()).add(intent)
+    for generation_id, some in intents.items():
+        ledger.intend(generation_id, some)
+    return sum(map(len, intents.values()))
 
 
 def _sync(store: Path, names: Iterable[str]) -> None:
@@ -105,40 +136,3 @@ def _sync(store: Path, names: Iterable[str]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-class _LedgerVectors:
-    """Vectors and their checksums by chunk id, as the ledger knows them."""
-
-    def __init__(self, ledger: Ledger, generation: int, cache: VectorCache) -> None:
-        self._ledger, self._generation, self._cache = ledger, generation, cache
-
-    @staticmethod
-    def doc_key(id_: str) -> str:
-        """The document of a chunk id."""
-        return id_.rpartition("#")[0]
-
-    def count(self, doc_key: str) -> int:
-        """How many chunks a document has."""
-        row = self._ledger.document(self._generation, doc_key)
-        return len(row.chunks) if row else 0
-
-    def vectors(self, collection: str, ids: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
-        """The cache's vectors of those ids whose checksum is the ledger's."""
-        records = {id_: record for id_ in ids if (record := self._record(id_))}
-        cached = self._cache.get_many([record.hash for record in records.values()])
-        return {
-            id_: vector
-            for id_, record in records.items()
-            if (vector := cached.get(record.hash)) is not None and vector_crc(vector) == record.vector_crc
-        }
-
-    def checksum(self, collection: str, id_: str) -> int | None:
-        """The CRC-32 of an id's vector."""
-        record = self._record(id_)
-        return record.vector_crc if record else None
-
-    def _record(self, id_: str) -> ChunkRecord | None:
-        doc_key, _, number = id_.rpartition("#")
-        row = self._ledger.document(self._generation, doc_key)
-        return row.chunks[int(number)] if row and number.isdigit() and int(number) < len(row.chunks) else None

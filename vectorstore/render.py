@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 KINDS = ("added", "moved", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown")
 SHOWN_FAILURES = 10
-_COLOURS = {"completed": "32", "capped": "33", "interrupted": "33", "refused": "31", "failed": "31"}
+_COLOURS = {
+    "completed": "32", "healthy": "32", "fixed": "32", "planned": "36", "capped": "33", "interrupted": "33",
+    "partly": "33", "unmendable": "31", "refused": "31", "failed": "31",
+    "PASS": "32", "INFO": "36", "WARN": "33", "FAIL": "1;31",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
-def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+def bar(verb: str, *, quiet: bool = False, unit: str = "doc") -> Iterator[Callable[[Progress], None]]:
     """A progress bar on standard error, if that is a terminal: documents, chunks, tokens, dollars, rate, time left."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
@@ -33,7 +37,7 @@ def bar(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], None
         if not shown:
             from tqdm import tqdm
 
-            shown.append(tqdm(total=progress.documents_total, desc=verb, unit="doc", dynamic_ncols=True, leave=False))
+            shown.append(tqdm(total=progress.documents_total, desc=verb, unit=unit, dynamic_ncols=True, leave=False))
         tokens = f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.4f}"
         shown[0].set_postfix_str(f"{progress.chunks_written:,} chunks, {tokens}", refresh=False)
         shown[0].update(progress.documents_done - shown[0].n)  # draws ten times a second at most
@@ -82,8 +86,8 @@ def update_text(report: UpdateReport) -> str:
     if report.state == "completed" and not touched and not report.failures and not report.notes:
         return f"nothing to do: {report.kinds.get('unchanged', 0):,} documents are in step ({report.seconds:.1f} s)"
     if report.state == "refused":
-        return f"{_colour('refused')}: {report.message}\n  next: {report.hint}"
-    lines = [f"{_colour(report.state)}: {counts_text(report.kinds)} in {duration_text(report.seconds)}"]
+        return f"{coloured('refused')}: {report.message}\n  next: {report.hint}"
+    lines = [f"{coloured(report.state)}: {counts_text(report.kinds)} in {duration_text(report.seconds)}"]
     lines.append(
         f"  chunks    {report.chunks_written:,} written: {report.chunks_embedded:,} embedded,"
         f" {report.chunks_from_cache:,} without paying; {report.chunks_deleted:,} deleted"
@@ -123,7 +127,7 @@ def status_text(found: Mapping[str, Any]) -> str:
     if last := found["last_update"]:
         ended = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(last["ended"]))
         lines.append(
-            f"  last      {_colour(last['state'])} at {ended}: {counts_text(last['kinds'])}, ${last['cost_usd']:.6f}"
+            f"  last      {coloured(last['state'])} at {ended}: {counts_text(last['kinds'])}, ${last['cost_usd']:.6f}"
         )
     if found["running"]:
         lines.append(f"  running   {found['running']}")
@@ -159,7 +163,8 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
 
 
-def _colour(state: str) -> str:
+def coloured(state: str) -> str:
+    """A state or a severity, in its colour where standard output is a terminal and ``NO_COLOR`` is not set."""
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and state in _COLOURS:
         return f"\033[{_COLOURS[state]}m{state}\033[0m"
     return state

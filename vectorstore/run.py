@@ -63,7 +63,7 @@ class Run:
         self._budget = self._open_budget()
         self._cache = VectorCache(settings.hashes / "cache.sqlite3", pipeline.embedding, settings.dimension, clock)
         plan.generation = self._started(plan.generation)
-        self._files = StoreFiles(settings, plan.generation, plan, self._cache)
+        self._files = StoreFiles(settings, plan.presence.damages, {pipeline.embedding: self._cache})
         self._writing = self._writing_stage(plan.generation)
         self._embedding = self._embedding_stage()
 

@@ -34,7 +34,7 @@ def search(settings: Settings, text: str, *, limit: int = 5, collections: Collec
     if not text.strip() or limit < 1:
         raise ConfigurationError("nothing to search for", "give some words, and a limit of at least 1")
     generation, names = _serving(settings, collections)
-    vector = _embed(_as_embedded(settings, generation.pipeline), text)
+    vector = embed(as_embedded(settings, generation.pipeline), text)
     store = _open(settings)
     try:
         hits = [hit for name in names for hit in store.query(name, vector, limit)]
@@ -75,13 +75,18 @@ def _serving(settings: Settings, collections: Collection[str]) -> tuple[Generati
     return generation, sorted(collections or known)
 
 
-def _as_embedded(settings: Settings, pipeline: str) -> Settings:
+def as_embedded(settings: Settings, pipeline: str) -> Settings:
     """The settings that the serving vectors were made with, which may be about to change."""
     provider, *model, dimension, _ = pipeline.split("/")
     return replace(settings, embedder=provider, model="/".join(model), dimensions=int(dimension))
 
 
-def _embed(settings: Settings, text: str) -> NDArray[np.float32]:
+def embed(settings: Settings, text: str) -> NDArray[np.float32]:
+    """The vector of a text, shape ``(dimension,)``; its cost counts against the caps.
+
+    Raises:
+        Capped, EmbeddingFailed, ConfigurationError: it could not be embedded.
+    """
     from vectorstore.budget import Budget
     from vectorstore.embedders import make_embedder
     from vectorstore.limiter import RateLimiter

@@ -67,6 +67,10 @@ class Settings:
     max_delete_share: float = _at_least(0.1, 0)
     protected: bool = False  # refuse every delete
     paused: bool = False  # the kill switch: refuse to write at all
+    # health
+    canaries: dict[str, str] = field(default_factory=dict)  # text -> the doc_key that a search for it must find
+    canary_k: int = _at_least(10, 1)  # among so many results
+    probe_max_mb: int = _at_least(256, 0)  # a deep check makes Chroma open a copy of a store up to this size
     # cache
     cache_keep_days: int = _at_least(90, 0)  # for vectors that no document needs
     cache_max_mb: int = _at_least(0, 0)  # 0: unbounded
@@ -171,7 +175,9 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
         return Path(raw)
     if kind.startswith("tuple") and isinstance(raw, (list, tuple)) and all(isinstance(item, str) for item in raw):
         return tuple(raw)
-    if kind.startswith("dict") and isinstance(raw, dict) and all(_is_number(value) for value in raw.values()):
+    if kind == "dict[str, str]" and isinstance(raw, dict) and all(isinstance(value, str) for value in raw.values()):
+        return {str(key): value for key, value in raw.items()}
+    if kind == "dict[str, float]" and isinstance(raw, dict) and all(_is_number(value) for value in raw.values()):
         return {str(key): float(value) for key, value in raw.items()}
     if (kind == "bool" and isinstance(raw, bool)) or (kind == "str" and isinstance(raw, str)):
         return _chosen(name, raw, origin)
@@ -184,7 +190,7 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
 
 _KIND_WORDS = {
     "int": "a whole number", "float": "a number", "float | None": "a number or \"none\"", "bool": "true or false",
-    "tuple": "a list of patterns", "dict": "a table of numbers", "Path": "a path", "str": "a text",
+    "tuple": "a list of patterns", "dict": "a table of that kind", "Path": "a path", "str": "a text",
 }  # fmt: skip
 
 

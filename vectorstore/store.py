@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from vectorstore.chroma_files import list_collections, present_ids, read_layout
 from vectorstore.errors import Damaged, PipelineMismatch, Refused, StoreUnreachable
 from vectorstore.fingerprint import SQLITE_NAME
+from vectorstore.rows import Page, StoredCollection
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
@@ -146,6 +147,13 @@ class Store:
             if left := self._present(collection, part):
                 raise Damaged(f"Chroma did not delete {len(left)} chunks of {name!r}: {min(left)!r}", "run again")
 
+    def drop_metadata(self, name: str, ids: Sequence[str], keys: Sequence[Sequence[str]]) -> None:
+        """Take metadata keys off chunks, each its own; a plain upsert would merge and keep them."""
+        collection = self._collection(name)
+        for start in range(0, len(ids), self.batch):
+            part = slice(start, start + self.batch)
+            collection.update(ids=list(ids[part]), metadatas=[dict.fromkeys(some) for some in keys[part]])
+
     def delete_ids(self, name: str, ids: Sequence[str]) -> None:
         """Delete ids that only the index knows, so that there is nothing to read back."""
         collection = self._collection(name)
@@ -159,6 +167,55 @@ class Store:
     def pipelines(self) -> dict[str, str | None]:
         """What made the vectors of each collection, by name; ``None`` where Vectorkeep did not make it."""
         return {each.name: (each.metadata or {}).get(PIPELINE_KEY) for each in self._client.list_collections()}
+
+    def describe(self) -> list[StoredCollection]:
+        """All collections, by name."""
+        found = []
+        for each in sorted(self._client.list_collections(), key=lambda each: str(each.name)):
+            index = (each.configuration or {}).get("hnsw") or {}
+            made_by = (each.metadata or {}).get(PIPELINE_KEY)
+            dimension = each._model.dimension  # the client gives it by no public name
+            found.append(
+                StoredCollection(str(each.id), each.name, made_by, dimension, index.get("space"), each.count())
+            )
+        return found
+
+    def present(self, name: str, ids: Sequence[str]) -> set[str]:
+        """Which of ``ids`` a collection holds."""
+        collection = self._collection(name)
+        return {
+            id_
+            for start in range(0, len(ids), self.batch)
+            for id_ in collection.get(ids=list(ids[start : start + self.batch]), include=[])["ids"]
+        }
+
+    def read(self, name: str, ids: Sequence[str], *, vectors: bool = True) -> Page:
+        """The rows of these ids, ``rows.PAGE`` at most; ids that are not there are left out."""
+        import numpy as np
+
+        collection = self._collection(name)
+        answer = collection.get(ids=list(ids), include=["documents", "metadatas"])
+        found = answer["ids"]
+        metadatas = [dict(each or {}) for each in answer["metadatas"]]
+        known = self._readable_vectors(collection, found) if vectors else {}
+        has = np.fromiter((id_ in known for id_ in found), np.bool_, len(found))
+        embeddings = None
+        if vectors and found:
+            embeddings = np.zeros((len(found), collection._model.dimension), np.float32)
+            if known:
+                embeddings[has] = np.stack([known[id_] for id_ in found if id_ in known])
+        return Page(found, list(answer["documents"]), metadatas, embeddings, has)
+
+    def _readable_vectors(self, collection: Any, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Vectors by id. Chroma fails a whole call for one id without a vector: halve until that one is alone."""
+        try:
+            answer = collection.get(ids=list(ids), include=["embeddings"]) if ids else {"ids": [], "embeddings": []}
+            return dict(zip(answer["ids"], answer["embeddings"], strict=True))
+        except Exception:
+            if len(ids) == 1:
+                return {}
+        half = len(ids) // 2
+        return self._readable_vectors(collection, ids[:half]) | self._readable_vectors(collection, ids[half:])
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name, which must be free."""

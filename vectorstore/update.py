@@ -210,8 +210,28 @@ class _Update:
             why = f"{len(lacking)} documents that serve today failed" if lacking else "only a part was asked for"
             self._notes.append(f"the new vectors do not serve yet: {why}; run `vectorkeep update --mode stale` again")
             return
+        if faults := self._faults_of(plan):
+            self._notes.append(
+                f"the new vectors do not serve yet: a health check found fault with them: {faults[0]};"
+                " run `vectorkeep health --fix --depth deep`, then `vectorkeep update --mode stale` again"
+            )
+            return
         begin_swap(ledger, serving, plan.generation, self._clock())
         self._notes += finish_swap(self._settings, ledger)
+
+    def _faults_of(self, plan: Plan) -> list[str]:
+        """What a deep health check has against the collections that were built."""
+        from vectorstore.findings import Depth, Severity
+        from vectorstore.health import examine
+        from vectorstore.naming import building_suffix
+
+        suffix = building_suffix(plan.generation.pipeline)
+        with examine(self._settings, depth=Depth.DEEP, probe=False, writer=True, clock=self._clock) as examination:
+            findings = examination.report.findings
+        return [
+            f"{each.collection}: {each.message}" for each in findings
+            if each.severity is Severity.FAIL and each.collection.endswith(suffix)
+        ]  # fmt: skip
 
     def _conclude(self, plan: Plan, ledger: Ledger) -> UpdateReport:
         report = self._report(plan)

@@ -15,6 +15,8 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
+from vectorstore.chroma_files import StoredCollection, iter_queue, list_collections, open_snapshot
+
 FILE_LIMIT = 2 << 30
 DIMENSION = 16
 
@@ -46,6 +48,14 @@ def unit_vectors(rows: int, dimension: int = DIMENSION, seed: int = 1) -> NDArra
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def clustered_vectors(rows: int, clusters: int, dimension: int = DIMENSION, seed: int = 1) -> NDArray[np.float32]:
+    """Unit vectors in clouds, as those of texts are; evenly spread ones have no neighbours to speak of."""
+    random = np.random.default_rng(seed)
+    centres = unit_vectors(clusters, dimension, seed + 1)
+    vectors = centres[random.integers(0, clusters, rows)] + 0.3 * unit_vectors(rows, dimension, seed + 2)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def make_ids(rows: int, start: int = 0) -> list[str]:
     return [f"guide/page-{n // 5}.md#{n:05d}" for n in range(start, start + rows)]
 
@@ -65,6 +75,14 @@ def fill(collection: Any, vectors: NDArray[np.float32], start: int = 0, batch: i
             documents=[f"text of {identifier}" for identifier in ids],
             metadatas=[{"id": identifier} for identifier in ids],
         )
+
+
+def stored_collection(store: Path, name: str) -> StoredCollection:
+    """As its files describe it; all its vectors must be in the index, none in the queue."""
+    with open_snapshot(store) as db:
+        found = next(each for each in list_collections(db, store) if each.name == name)
+        assert not list(iter_queue(db, found))
+    return found
 
 
 class ChromaWriter:

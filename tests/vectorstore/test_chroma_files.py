@@ -84,7 +84,7 @@ def test_reads_what_chroma_wrote(store: Path) -> None:
     with files.open_snapshot(store) as db:
         assert files.read_layout(db).known
         other, empty, found = sorted(files.list_collections(db, store), key=lambda c: (c.name != "other", c.name))
-        assert (found.dimension, found.space, found.sync_threshold) == (DIMENSION, "ip", 100)
+        assert (found.dimension, found.space, found.sync_threshold, found.ef_search) == (DIMENSION, "ip", 100, 100)
         assert found.has_folder and not empty.has_folder
         assert files.count_ids(db, found) == len(EXPECTED) and files.count_ids(db, other) == 100
         assert list(files.iter_ids(db, found, page=37)) == sorted(EXPECTED)

@@ -1,0 +1,39 @@
+"""The fault matrix: every kind of damage, done to a real store, is found and is called what it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.damage import DAMAGES, Scene
+from tests.support.looking import look, named, traces
+from vectorstore.findings import Depth, Severity
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_found_at_deep(name: str, scene: Scene) -> None:
+    """A check that is named for the damage reports it, none reports what is not there, and no byte changes."""
+    damage = DAMAGES[name]
+    damage.apply(scene)
+    before = traces(scene.workspace)
+    report = look(scene.workspace, verify_content=damage.contents)
+    assert traces(scene.workspace) == before
+    assert named(report, damage.severity).keys() & damage.expect, (damage.text, named(report, Severity.INFO))
+    wrong = named(report).keys() - damage.expect - damage.also
+    assert not wrong, (damage.text, {check: named(report)[check] for check in wrong})
+
+
+@pytest.mark.parametrize("name", [name for name, damage in DAMAGES.items() if damage.depth < Depth.DEEP])
+def test_found_at_its_depth(name: str, scene: Scene) -> None:
+    """What a lesser depth can find it finds; at standard the two parts of the rows together show all faults."""
+    damage = DAMAGES[name]
+    damage.apply(scene)
+    found: set[str] = set()
+    for seed in range(2 if damage.depth is Depth.STANDARD else 1):
+        report = look(scene.workspace, damage.depth, seed=seed, verify_content=damage.contents)
+        assert not named(report).keys() - damage.expect - damage.also, (damage.text, named(report))
+        found |= named(report, damage.severity).keys()
+    assert found & damage.expect, (damage.text, found)
+
+
+def test_forty_kinds() -> None:
+    assert len(DAMAGES) >= 40

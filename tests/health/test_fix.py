@@ -1,0 +1,223 @@
+"""Fix: what can be mended is, unpaid, and a second look finds nothing; what can't be is named with the way on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import damage as kit
+from tests.support.damage import DAMAGES, Scene
+from tests.support.looking import Call, look, named, rows_of, traces
+from tests.support.server_process import ServerProcess
+from tests.support.workbench import Row, digests, paid
+from vectorstore.errors import Locked
+from vectorstore.findings import Depth, Severity
+from vectorstore.fix import FixReport
+
+MENDED = [name for name, damage in DAMAGES.items() if damage.mends]
+UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends and not damage.contents]
+# With one of these nothing can be done to a store but to restore it, or to fill a new one.
+UNTOUCHABLE = {"sqlite", "layout", "store", "source", "relations", "queue", "ledger", "pipeline_mark"}
+
+
+def fix(scene: Scene, depth: Depth = Depth.DEEP, die: str = "", **options: object) -> FixReport:
+    report = Call("vectorstore.fix:fix", scene.workspace, die=die, depth=depth, **options).result()
+    assert isinstance(report, FixReport)
+    return report
+
+
+@pytest.fixture(scope="session")
+def good_rows(base: Scene) -> dict[str, Row]:
+    """What the store holds before it is damaged."""
+    return rows_of(base.workspace)
+
+
+def assert_mended(scene: Scene, base: Scene, good_rows: dict[str, Row]) -> None:
+    """A deep look finds nothing, and Chroma answers with what it answered with before."""
+    report = look(scene.workspace)
+    assert not named(report), named(report)
+    same = {path.split("/docs/", 1)[1]: digest for path, digest in digests(base.docs).items()}
+    now = {path.split("/docs/", 1)[1]: digest for path, digest in digests(scene.docs).items()}
+    if same == now and scene.workspace.values == base.workspace.values:
+        found = rows_of(scene.workspace)
+        assert found.keys() == good_rows.keys()
+        assert [key for key in found if found[key] != good_rows[key]] == []
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_mended(
+    name: str, base: Scene, scene: Scene, server: ServerProcess, good_rows: dict[str, Row]
+) -> None:  # fmt: skip
+    """A dry run changes nothing; a fix leaves a store that is clean, as it was, and cost nothing; a second one has
+    nothing left to do."""
+    damage = DAMAGES[name]
+    damage.apply(scene)
+    server.control(reset=True)
+    before = traces(scene.workspace)
+    planned = fix(scene, dry_run=True)
+    assert traces(scene.workspace) == before
+    worst = planned.before.severity
+    assert (planned.state, planned.exit_code) == (("planned", 0) if worst >= Severity.WARN else ("healthy", 0))
+    done = fix(scene)
+    assert done.state in ("fixed", "healthy") and done.exit_code == 0, (done.message, done.notes, done.left)
+    assert [step.action for step in done.steps] == [step.action for step in planned.steps]
+    assert damage.may_cost or paid(server) == 0
+    assert_mended(scene, base, good_rows)
+    if worst >= Severity.WARN:
+        trail = [json.loads(line) for line in (scene.workspace.ledger.parent / "fixes.jsonl").open()]
+        assert trail[0]["event"] == "start" and trail[-1]["event"] == "end" and not trail[-1]["found"]["FAIL"]
+        assert fix(scene).state == "healthy"
+
+
+@pytest.mark.parametrize("name", UNMENDABLE)
+def test_unmendable(name: str, scene: Scene, server: ServerProcess) -> None:
+    """What is left is named with the way on; a store that nobody may write to is not touched; nothing is paid."""
+    damage = DAMAGES[name]
+    damage.apply(scene)
+    server.control(reset=True)
+    before = digests(scene.store)
+    done = fix(scene)
+    assert done.state in ("unmendable", "partly", "refused", "failed"), done.state
+    assert paid(server) == 0
+    assert done.hint or all(finding.remedy for finding in done.left), (damage.text, done.left)
+    last = done.after or done.before
+    assert done.error or [each.check for each in done.left] == [
+        each.check for each in last.findings if each.severity >= Severity.WARN
+    ]
+    if damage.expect <= UNTOUCHABLE:
+        assert digests(scene.store) == before
+
+
+def test_two_at_once(scene: Scene) -> None:
+    """The second comer is told at once who is at work, and does nothing; a dry run may look."""
+    DAMAGES["vectors_random"].apply(scene)
+    first = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
+    second = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
+    results: list[object] = []
+    for call in (first, second):
+        try:
+            results.append(call.result())
+        except Locked as error:
+            results.append(error)
+            assert "vectorkeep" in error.message
+    assert sorted(type(result).__name__ for result in results) == ["FixReport", "Locked"]
+    assert not named(look(scene.workspace))
+
+
+def test_not_beside_an_update(scene: Scene) -> None:
+    from vectorstore.lock import WriterLock, lock_files
+
+    DAMAGES["texts_edited"].apply(scene)
+    before = traces(scene.workspace)
+    with WriterLock(lock_files(scene.workspace.settings()), "an update"):
+        assert fix(scene, dry_run=True).state == "planned"
+        with pytest.raises(Locked, match="an update"):
+            fix(scene)
+    assert {path: trace for path, trace in traces(scene.workspace).items() if "lock" not in path} == {
+        path: trace for path, trace in before.items() if "lock" not in path
+    }
+
+
+@pytest.mark.parametrize("name", ["orphans_many", "ledger_of_another_day"])
+def test_mass_deletes_are_refused(name: str, scene: Scene) -> None:
+    """Nothing is touched without leave; with it, it is done, and what was deleted is in a file."""
+    DAMAGES[name].apply(scene)
+    before = traces(scene.workspace)
+    done = fix(scene)
+    assert (done.state, done.exit_code) == ("refused", 5) and "--max-deletes" in done.hint
+    assert {path: trace for path, trace in traces(scene.workspace).items() if "lock" not in path} == {
+        path: trace for path, trace in before.items() if "lock" not in path
+    }
+    allowed = int(done.hint.split("--max-deletes ")[1].split()[0])
+    assert fix(scene, max_deletes=allowed - 1).state == "refused"
+    done = fix(scene, max_deletes=allowed)
+    assert done.state == "fixed" and Path(done.kept).is_file()
+    assert not named(look(scene.workspace))
+
+
+@pytest.mark.parametrize("guard", ["protected", "paused"])
+def test_guards_hold(guard: str, scene: Scene) -> None:
+    DAMAGES["orphans_unknown_document"].apply(scene)
+    scene.workspace.values[guard] = True
+    before = digests(scene.store)
+    assert (fix(scene).state, digests(scene.store)) == ("refused", before)
+
+
+def mixture(scene: Scene) -> None:
+    """A bit of everything that a fix mends, in one store."""
+    for name in (
+        "vectors_random", "texts_edited", "metadata_extra_key", "orphans_unknown_document", "document_deleted",
+        "chunk_in_another_collection", "segment_leaked", "ledger_miscounts", "vectors_zeroed_in_the_file",
+        "link_count_flipped", "document_moved",
+    ):  # fmt: skip
+        DAMAGES[name].apply(scene)
+
+
+@pytest.fixture(scope="session")
+def mixed(base: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A store with many faults, to be copied and mended."""
+    scene = kit.copy(base, tmp_path_factory.mktemp("mixed") / "workspace")
+    mixture(scene)
+    return scene
+
+
+STEPS = (
+    "fix:check_guards", "trail:Trail.write", "trail:Trail.write 2", "trail:Trail.write 4", "trail:Trail.write 7",
+    "ledger:Ledger.recount", "ledger:Ledger.intend", "ledger:Ledger.intend 2", "ledger:Ledger.store_opened",
+    "repair:_move_aside", "repair:_refill", "repair:_drop_aside", "store:Store.upsert_vectors",
+    "store:Store.upsert_vectors 3", "store:Store.delete", "store:Store.delete 2", "store:Store.drop_metadata",
+    "store:Store.close", "ledger:Ledger.store_closed", "fix:update", "store:Store.upsert", "ledger:Ledger.commit",
+    "ledger:Ledger.forget", "ledger:Ledger.record_run",
+)  # fmt: skip
+
+
+def assert_second_fix_mends(scene: Scene) -> None:
+    """A second fix, or a third where the first was killed before the store was whole, leaves it clean."""
+    done = fix(scene)
+    assert done.state in ("fixed", "healthy"), (done.state, done.message, done.left, named(done.after or done.before))
+    report = look(scene.workspace)
+    assert not named(report), named(report)
+    assert not list(scene.workspace.ledger.parent.glob("set-aside/*.[0-9]*"))
+    assert "guide/page-050.md#00000" not in {key.partition("/")[2] for key in rows_of(scene.workspace)}  # it was moved
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_a_step(step: str, when: str, mixed: Scene, server: ServerProcess, tmp_path: Path) -> None:
+    """A fix that is killed at any step is gone on with by the next one, unpaid."""
+    server.control(reset=True)
+    scene = kit.copy(mixed, tmp_path / "workspace")
+    name, _, nth = step.partition(" ")
+    call = Call("vectorstore.fix:fix", scene.workspace, die=f"{when} vectorstore.{name} {nth or 1}", depth=Depth.DEEP)
+    assert call.killed(), "this step was not taken"
+    assert_second_fix_mends(scene)
+    assert paid(server) == 0
+    shutil.rmtree(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def duration(mixed: Scene, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Seconds that a fix takes when it is left alone."""
+    scene = kit.copy(mixed, tmp_path_factory.mktemp("timed") / "workspace")
+    start = time.monotonic()
+    assert fix(scene).state == "fixed"
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("part", range(20))
+def test_killed_at_any_time(
+    part: int, duration: float, mixed: Scene, server: ServerProcess, tmp_path: Path
+) -> None:  # fmt: skip
+    """The same at moments that are spread over the time that a fix takes."""
+    server.control(reset=True)
+    scene = kit.copy(mixed, tmp_path / "workspace")
+    call = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
+    time.sleep(duration * (part + 0.5) / 20)
+    call.kill()
+    assert_second_fix_mends(scene)
+    assert paid(server) == 0
+    shutil.rmtree(tmp_path / "workspace")

@@ -1,0 +1,140 @@
+"""The checks of rows: each a function of a page and of what the ledger says of it, giving the rows at fault.
+
+A row that the ledger knows is held against its checksums: text, metadata and vector, bit for bit. A row of a
+collection that Vectorkeep did not make can only be held against itself and its neighbours.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+from vectorstore.ledger import ChunkRecord
+from vectorstore.rows import Page
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+METADATA_KEYS = ("doc_key", "chunk", "heading", "tokens")  # in the order of the ledger's checksum
+NORM_TOLERANCE = 1e-3
+_NORM_STEP = 0.05
+
+
+class Expected(NamedTuple):
+    """What the ledger says of a page: one entry a row; ``None`` for a row that it does not know."""
+
+    records: Sequence[ChunkRecord | None]
+    unit: bool
+    """Whether the collection's vectors should be of length one."""
+
+
+Faults = Iterator[tuple[str, list[int]]]
+"""Check and the numbers of the rows at fault."""
+
+
+def check_page(page: Page, expected: Expected) -> Faults:
+    """All checks of a page."""
+    yield "text", _wrong_texts(page, expected.records)
+    yield "metadata", _wrong_metadata(page, expected.records)
+    if page.vectors is not None:
+        yield from check_vectors(page, expected)
+
+
+def _wrong_texts(page: Page, records: Sequence[ChunkRecord | None]) -> list[int]:
+    return [
+        row
+        for row, (text, record) in enumerate(zip(page.documents, records, strict=True))
+        if record is not None
+        and (text is None or blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() != record[0])
+    ]
+
+
+def _wrong_metadata(page: Page, records: Sequence[ChunkRecord | None]) -> list[int]:
+    """Missing, additional, of another type, or of another value."""
+    wrong = []
+    for row, (values, record) in enumerate(zip(page.metadatas, records, strict=True)):
+        if record is None:
+            continue
+        # What a checksum of the text form can't tell: 1 from "1", from 1.0, from True.
+        get = values.get
+        doc_key, chunk, heading, tokens = get("doc_key"), get("chunk"), get("heading"), get("tokens")
+        if (
+            len(values) != 4
+            or type(doc_key) is not str
+            or type(chunk) is not int
+            or type(heading) is not str
+            or type(tokens) is not int
+            or _metadata_crc(doc_key, chunk, heading, tokens) != record[2]
+        ):
+            wrong.append(row)
+    return wrong
+
+
+def _metadata_crc(doc_key: str, chunk: int, heading: str, tokens: int) -> int:
+    """What `reading.metadata_crc` gives for these values, without building a dictionary."""
+    text = f"doc_key={doc_key}\0chunk={chunk}\0heading={heading}\0tokens={tokens}"
+    return zlib.crc32(text.encode(errors="surrogatepass"))
+
+
+def check_vectors(page: Page, expected: Expected) -> Faults:
+    """The checks of vectors. A vector gives one fault, the plainest: NaN is not also a wrong checksum."""
+    import numpy as np
+
+    assert page.vectors is not None
+    vectors, there = page.vectors, page.has_vector
+    squares = squared_norms(vectors)
+    bad = there & ~np.isfinite(squares)
+    bad[bad] = ~np.isfinite(vectors[bad]).all(axis=1)  # the sum of squares alone can overflow
+    zero = there & (squares == 0)
+    zero[zero] = ~vectors[zero].any(axis=1)
+    yield "no_vector", np.flatnonzero(~there).tolist()
+    yield "not_finite", np.flatnonzero(bad).tolist()
+    yield "zero", np.flatnonzero(zero).tolist()
+    sound = there & ~bad & ~zero
+    wrong = _wrong_checksums(vectors, sound, expected.records)
+    yield "vectors", wrong
+    if expected.unit:
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = sound & (np.abs(np.sqrt(squares) - 1) > NORM_TOLERANCE)
+        known = set(wrong)
+        yield "norm", [row for row in np.flatnonzero(off).tolist() if row not in known]
+
+
+def _wrong_checksums(
+    vectors: NDArray[np.float32], sound: NDArray[np.bool_], records: Sequence[ChunkRecord | None]
+) -> list[int]:
+    crc32 = zlib.crc32
+    return [
+        row
+        for row, (vector, record, fine) in enumerate(zip(vectors, records, sound.tolist(), strict=True))
+        if fine and record is not None and crc32(vector) != record[1]
+    ]
+
+
+def squared_norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shape ``(rows,)``; may hold infinity or NaN."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        squares: NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
+    return squares
+
+
+def norm_histogram(page: Page) -> dict[str, int]:
+    """How many vectors have which length: lower edge, in steps of 0.05, as text -> count; "10+" for longer ones."""
+    import numpy as np
+
+    if page.vectors is None or not page.has_vector.any():
+        return {}
+    squares = squared_norms(page.vectors[page.has_vector])
+    lengths = np.sqrt(squares[np.isfinite(squares)])
+    # A length of 1 - 1e-7 belongs to 1: half a step is added, so the edge lies in the middle of a bar.
+    steps = np.minimum(np.round(lengths / _NORM_STEP), 10 / _NORM_STEP).astype(np.int64)
+    edges, counts = np.unique(steps, return_counts=True)
+    return {
+        "10+" if edge * _NORM_STEP >= 10 else f"{edge * _NORM_STEP:.2f}": count
+        for edge, count in zip(edges.tolist(), counts.tolist(), strict=True)
+    }

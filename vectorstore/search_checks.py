@@ -1,0 +1,160 @@
+"""Checks of what search answers: vectors that find themselves, recall, and canary queries."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from vectorstore import chroma_files as files
+from vectorstore import hnsw_files as hnsw
+from vectorstore.errors import VectorkeepError
+from vectorstore.findings import Findings, Severity
+from vectorstore.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vectorstore.graph_search import Space
+    from vectorstore.search_quality import SearchQuality
+    from vectorstore.store import Store
+
+QUERIES, FEWEST = 40, 3  # over all collections, and in each
+SOUND_LINKS = 0.9  # of an index's links lead to near vectors; in a damaged one half of them do
+SPACES = ("ip", "cosine", "l2")
+
+
+def check_search(
+    db: sqlite3.Connection, store: Path, unreadable: frozenset[str], found: Findings, seed: int
+) -> None:  # fmt: skip
+    """Ask every index for some of its own vectors, from the files, as Chroma would."""
+    from vectorstore.graph_search import EF_SEARCH
+    from vectorstore.search_quality import measure
+
+    collections = [
+        each for each in files.list_collections(db, store)
+        if each.id not in unreadable and each.vector_seq and each.space in SPACES and each.has_folder
+    ]  # fmt: skip
+    found.looked("self_query")
+    found.looked("recall")
+    recalled = due = 0
+    for each in collections:
+        folder = store / each.vector_segment
+        try:
+            quality = measure(
+                folder, hnsw.read_header(folder, each.dimension), cast("Space", each.space),
+                ef_search=each.ef_search or EF_SEARCH, queries=max(FEWEST, QUERIES // len(collections)), seed=seed,
+            )  # fmt: skip
+        except hnsw.TornFileError:
+            continue  # the audit says it
+        recalled, due = recalled + quality.recall_found, due + quality.recall_total
+        _judge(each.name, quality, found)
+    if due:
+        found.looked("recall", f"recall@10 is {recalled / due:.1%} over {len(collections)} collections")
+
+
+def _judge(name: str, quality: SearchQuality, found: Findings) -> None:
+    """Data without neighbours to speak of lowers recall too: only an index whose links lead anywhere is at fault."""
+    links = quality.links_near / quality.links_total if quality.links_total else 1.0
+    mild = Severity.INFO if links >= SOUND_LINKS else None
+    why = "its links are sound: it is the data" if mild else f"{links:.0%} of its links lead to near vectors"
+    if lost := quality.self_total - quality.self_found:
+        found.add(
+            "self_query", f"{lost} of {quality.self_total} vectors do not find themselves; {why}", collection=name,
+            count=lost, total=quality.self_total, severity=mild, value=1 - lost / quality.self_total,
+        )  # fmt: skip
+    if missed := quality.recall_total - quality.recall_found:
+        recall = quality.recall_found / quality.recall_total
+        found.add(
+            "recall", f"recall@10 is {recall:.1%}; {why}", collection=name, count=missed, total=quality.recall_total,
+            severity=None if mild is None or recall >= 0.9 else mild, value=recall,
+        )  # fmt: skip
+
+
+def embed_canaries(settings: Settings, pipeline: str, found: Findings) -> dict[str, NDArray[np.float32]]:
+    """The vectors of the canary texts, by text; what that costs counts against the caps."""
+    if not settings.canaries:
+        return {}
+    from vectorstore.search import as_embedded, embed
+
+    found.looked("canaries", f"{len(settings.canaries)} canary queries find their documents")
+    try:
+        return {text: embed(as_embedded(settings, pipeline), text) for text in settings.canaries}
+    except VectorkeepError as error:
+        message = f"the canary queries could not be embedded: {error.message}"
+        found.add("canaries", message, severity=Severity.WARN, remedy=error.hint)
+        return {}
+
+
+def check_canaries(
+    settings: Settings, answers: Mapping[str, Sequence[str]], found: Findings
+) -> None:  # fmt: skip
+    """Hold answers, text -> ids nearest first, against what the settings expect."""
+    for text, ids in answers.items():
+        expected = settings.canaries[text]
+        keys = [id_.rpartition("#")[0] for id_ in ids]
+        if expected not in keys:
+            first = f", {keys[0]!r} first" if keys else ""
+            message = f"{text!r} does not find {expected!r} among the first {settings.canary_k}{first}"
+            found.add("canaries", message, ids=[expected])
+
+
+def ask_files(
+    db: sqlite3.Connection, store: Path, names: Iterable[str], queries: Mapping[str, NDArray[np.float32]], k: int
+) -> dict[str, list[str]]:  # fmt: skip
+    """The nearest ids to each query over some collections, from the files."""
+    wanted = set(names)
+    hits: dict[str, list[tuple[float, str]]] = {text: [] for text in queries}
+    for each in files.list_collections(db, store):
+        if each.name in wanted and each.space in SPACES:
+            for text, vector in queries.items():
+                hits[text] += _nearest(db, store, each, vector, k)
+    return {text: [id_ for _, id_ in sorted(found)[:k]] for text, found in hits.items()}
+
+
+def _nearest(
+    db: sqlite3.Connection, store: Path, each: files.StoredCollection, vector: NDArray[np.float32], k: int
+) -> list[tuple[float, str]]:
+    """From the index, and, compared one by one, from the queue."""
+    import numpy as np
+
+    from vectorstore.graph_search import EF_SEARCH, Graph
+
+    queued = {
+        write.id: np.frombuffer(write.vector, "<f4") if write.vector else None
+        for write in files.iter_queue(db, each, vectors=True)
+    }
+    found: list[tuple[float, str]] = []
+    folder = store / each.vector_segment
+    if each.vector_seq and each.has_folder:
+        try:
+            header = hnsw.read_header(folder, each.dimension)
+            with Graph(folder, header, cast("Space", each.space), ef_search=each.ef_search or EF_SEARCH) as graph:
+                found = [(distance, id_) for id_, distance in graph.nearest(vector, k) if id_ not in queued]
+        except hnsw.TornFileError:
+            pass  # the audit says it; the queue may still hold what is looked for
+    found += [(_distance(vector, other, each.space), id_) for id_, other in queued.items() if other is not None]
+    return found
+
+
+def _distance(query: NDArray[np.float32], other: NDArray[np.float32], space: str | None) -> float:
+    import numpy as np
+
+    if space == "l2":
+        return float(((query - other) ** 2).sum())
+    scale = float(np.linalg.norm(query) * np.linalg.norm(other)) or 1.0
+    return 1 - float(query @ other) / (scale if space == "cosine" else 1.0)
+
+
+def ask_store(
+    store: Store, names: Iterable[str], queries: Mapping[str, NDArray[np.float32]], k: int
+) -> dict[str, list[str]]:
+    """The same through Chroma."""
+    names = list(names)
+    answers = {}
+    for text, vector in queries.items():
+        hits = sorted((hit for name in names for hit in store.query(name, vector, k)), key=lambda hit: hit.distance)
+        answers[text] = [hit.id for hit in hits[:k]]
+    return answers
