@@ -182,6 +182,7 @@ def test_other_databases_are_asked_too(store: Path, scratch: Path) -> None:
     assert found.ok and found.counts == COUNTS | {"elsewhere": 120}
 
 
+@pytest.mark.slow
 def test_many_collections_with_few_open_files(tmp_path: Path, scratch: Path) -> None:
     with open_client(tmp_path / "chroma") as client:
         for number in range(40):
