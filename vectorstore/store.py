@@ -1,4 +1,4 @@
-"""The Chroma store, embedded or behind a server: the one module that imports chromadb.
+"""The Chroma store, embedded or behind a server: beside `probe_child` the one module that imports chromadb.
 
 Every write is split to what Chroma takes at once and is read back. Nothing here decides what to write.
 """
@@ -353,7 +353,10 @@ def chunk_ids(doc_key: str, numbers: Iterable[int]) -> list[str]:
 
 
 def allow_open_files() -> None:
-    """Chroma keeps the index files of a fifth as many collections open as a process may have; too few fail a write."""
+    """Raise this process's limit where it is low: with too few, Chroma fails a write, or to open an index.
+
+    It keeps the index files of a fifth as many collections open as a process may have open files.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
