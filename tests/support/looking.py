@@ -83,8 +83,8 @@ def _rows(settings: Settings) -> dict[str, Row]:
 
 
 def traces(workspace: Workspace) -> dict[str, str]:
-    """Digest, size, time and mode of everything in a workspace. Left out is SQLite's -shm: memory that processes
-    share, made anew by whoever opens a log."""
+    """Digest, size, time and mode of everything in a workspace, but SQLite's -shm: memory that processes share, made
+    anew by whoever opens a log."""
     found = {}
     for path in workspace.root.rglob("*"):
         if path.name != ".hashes" and not path.name.endswith("-shm"):
