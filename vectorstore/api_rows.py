@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from vectorstore.rows import Page, StoredCollection
 from vectorstore.store import Store
+from vectorstore.vector_facts import VectorFacts, facts_of
 
 _ID_PAGE = 2_000
 
@@ -41,6 +42,11 @@ class ApiRows:
     def read(self, collection: StoredCollection, ids: Sequence[str], *, vectors: bool = True) -> Page:
         """The rows of these ids."""
         return self._store.read(collection.name, ids, vectors=vectors and bool(collection.dimension))
+
+    def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:
+        """The rows of these ids, and the facts of their vectors."""
+        page = self.read(collection, ids)
+        return page, None if page.vectors is None else facts_of(page.vectors, page.has_vector)
 
     def slots(self, collection: StoredCollection) -> int | None:
         """Not to be seen through Chroma."""

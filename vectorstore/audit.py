@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
 from vectorstore.fingerprint import SQLITE_NAME
+from vectorstore.vector_facts import squared_lengths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,12 +124,30 @@ class Damage:
         return self.remedy in (Remedy.OPEN, Remedy.DELETE, Remedy.REFILL)
 
 
-def audit(store: Path, collections: Collection[str] | None = None, scratch: Path | None = None) -> list[Damage]:
+class SlotWatcher(Protocol):
+    """Is given the slots as the audit reads them, so that nobody reads them again."""
+
+    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header) -> None:
+        """The slots of a collection come next."""
+
+    def add(self, first: int, block: NDArray[np.void], squares: NDArray[np.float32]) -> None:
+        """Slots from number ``first`` on, of ``hnsw_files.slot_dtype``, and ``vector_facts.squared_lengths`` of them.
+
+        The next block replaces this one.
+        """
+
+
+def audit(
+    store: Path,
+    collections: Collection[str] | None = None,
+    scratch: Path | None = None,
+    watcher: SlotWatcher | None = None,
+) -> list[Damage]:
     """What is wrong with the files of the Chroma store at `store`; an empty list when nothing is.
 
     `collections` limits the index checks to these names. `scratch` takes a copy of SQLite when a journal is
-    left. The caller must keep writers away. Memory follows the ids of the largest collection, not the
-    vectors.
+    left. `watcher` is given the slots. The caller must keep writers away. Memory follows the ids of the
+    largest collection, not the vectors.
 
     Raises: StoreMissingError when there is no folder; sqlite3.OperationalError when SQLite is locked or
     unreadable.
@@ -143,7 +162,7 @@ def audit(store: Path, collections: Collection[str] | None = None, scratch: Path
         if not journals:
             found.extend(_check_sqlite_size(files.sqlite_path(store)))
         with files.open_snapshot(store, scratch) as db:
-            found.extend(_audit_snapshot(db, store, collections))
+            found.extend(_audit_snapshot(db, store, collections, watcher))
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF not in _SQLITE_DAMAGE:
             raise
@@ -166,7 +185,9 @@ def _check_sqlite_size(path: Path) -> Iterator[Damage]:
         yield Damage(DamageKind.SQLITE_CORRUPT, f"{path.stat().st_size} bytes where {pages * page_size} are due")
 
 
-def _audit_snapshot(db: sqlite3.Connection, store: Path, names: Collection[str] | None) -> Iterator[Damage]:
+def _audit_snapshot(
+    db: sqlite3.Connection, store: Path, names: Collection[str] | None, watcher: SlotWatcher | None
+) -> Iterator[Damage]:
     layout = files.read_layout(db)
     if not layout.known:
         yield Damage(DamageKind.UNKNOWN_LAYOUT, f"Chroma migrations {layout.migrations or 'missing'}")
@@ -182,7 +203,7 @@ def _audit_snapshot(db: sqlite3.Connection, store: Path, names: Collection[str] 
         return
     for collection in files.list_collections(db, store):
         if names is None or collection.name in names:
-            yield from _audit_collection(db, store, collection, pending.get(collection.id, []))
+            yield from _audit_collection(db, store, collection, pending.get(collection.id, []), watcher)
 
 
 def _check_queue_position(db: sqlite3.Connection) -> Iterator[Damage]:
@@ -194,7 +215,11 @@ def _check_queue_position(db: sqlite3.Connection) -> Iterator[Damage]:
 
 
 def _audit_collection(
-    db: sqlite3.Connection, store: Path, collection: files.StoredCollection, queue: list[files.QueuedWrite]
+    db: sqlite3.Connection,
+    store: Path,
+    collection: files.StoredCollection,
+    queue: list[files.QueuedWrite],
+    watcher: SlotWatcher | None,
 ) -> Iterator[Damage]:
     def damage(kind: DamageKind, detail: str, ids: Iterable[str] = ()) -> Damage:
         return Damage(kind, detail, collection.name, collection.id, tuple(sorted(ids)))
@@ -213,7 +238,7 @@ def _audit_collection(
     try:
         id_map = hnsw.read_id_map(folder)
         if id_map is not None and id_map.labels:
-            for kind, detail, ids in check_index(folder, id_map, collection.dimension):
+            for kind, detail, ids in check_index(folder, id_map, collection, watcher):
                 # A vector that the queue will overwrite is not wrong for long.
                 ids = set(ids) - rewritten
                 if ids or kind is not DamageKind.VECTORS_ZERO:
@@ -256,12 +281,14 @@ def _indexed_ids(
 Found = tuple[DamageKind, str, Iterable[str]]
 
 
-def check_index(folder: Path, id_map: hnsw.IdMap, dimension: int | None) -> Iterator[Found]:
+def check_index(
+    folder: Path, id_map: hnsw.IdMap, collection: files.StoredCollection, watcher: SlotWatcher | None = None
+) -> Iterator[Found]:
     """Check the four binary files against each other and against the id map.
 
     Raises: TornFileError, UnknownFormatError when a file is too damaged to go on.
     """
-    header = hnsw.read_header(folder, dimension)
+    header = hnsw.read_header(folder, collection.dimension)
     due = {"data_level0.bin": header.slots * header.slot_size, "length.bin": header.slots * 4}
     for name, size in due.items():
         present = hnsw.file_size(folder, name)
@@ -270,7 +297,9 @@ def check_index(folder: Path, id_map: hnsw.IdMap, dimension: int | None) -> Iter
         if present > max(size, header.capacity * size // max(header.slots, 1)):
             raise hnsw.TornFileError(name, f"{present} bytes, more than its capacity of {header.capacity}")
     yield from _check_upper_links(folder, header)
-    yield from _check_slots(folder, header, id_map)
+    if watcher:
+        watcher.begin(collection, folder, header)
+    yield from _check_slots(folder, header, id_map, watcher)
 
 
 def _check_upper_links(folder: Path, header: hnsw.Header) -> Iterator[Found]:
@@ -295,20 +324,22 @@ def _check_upper_links(folder: Path, header: hnsw.Header) -> Iterator[Found]:
         yield DamageKind.LINKS_OUT_OF_RANGE, "link_lists.bin: links to slots of a lower level", ()
 
 
-def _check_slots(folder: Path, header: hnsw.Header, id_map: hnsw.IdMap) -> Iterator[Found]:
+def _check_slots(folder: Path, header: hnsw.Header, id_map: hnsw.IdMap, watcher: SlotWatcher | None) -> Iterator[Found]:
     import numpy as np
 
     labels = np.empty(header.slots, np.uint64)
     live = np.empty(header.slots, np.bool_)
     broken_links = not_finite = 0
     zero: list[int] = []
-    for first, block in hnsw.iter_slots(folder, header):
+    for first, block in hnsw.read_slots(folder, header):
         part = slice(first, first + len(block))
         labels[part], live[part] = block["label"], block["mark"] & 1 == 0
         broken_links += _count_broken_links(block, header)
-        bad, empty = _odd_vectors(block["vector"])
-        not_finite += int(bad.sum())
-        zero.extend(labels[part][empty & live[part]].tolist())
+        squares = squared_lengths(block["vector"])
+        not_finite += int(np.isnan(squares).sum())
+        zero.extend(labels[part][(squares == 0) & live[part]].tolist())
+        if watcher:
+            watcher.add(first, block, squares)
     if broken_links:
         yield DamageKind.LINKS_OUT_OF_RANGE, f"data_level0.bin: {broken_links} slots with broken links", ()
     yield from _check_labels(labels, live, id_map)
@@ -329,19 +360,6 @@ def _count_broken_links(block: NDArray[np.void], header: hnsw.Header) -> int:
         used = np.arange(header.max_links_level0) < counts[:, None]
         broken |= (used & (links >= header.slots)).any(axis=1)
     return int(broken.sum())
-
-
-def _odd_vectors(vectors: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows of a block hold NaN or infinity, and which are all zero."""
-    import numpy as np
-
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-    bad, empty = ~np.isfinite(squares), squares == 0
-    # The sum can overflow or underflow for vectors that are sound: look closely at these few.
-    bad[bad] = ~np.isfinite(vectors[bad]).all(axis=1)
-    empty[empty] = ~vectors[empty].any(axis=1)
-    return bad, empty
 
 
 def _check_labels(labels: NDArray[np.uint64], live: NDArray[np.bool_], id_map: hnsw.IdMap) -> Iterator[Found]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from vectorstore.faults import Faults
 from vectorstore.ledger import ChunkRecord, Generation, Ledger
 from vectorstore.row_checks import Expected, check_page, norm_histogram
 from vectorstore.rows import PAGE, Page, RowReader, StoredCollection
+from vectorstore.vector_facts import VectorFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,17 +99,18 @@ class CollectionPass:
             self._faults.add("missing", self._collection.name, (id_ for id_ in ids if id_ not in there))
 
     def _check_rows(self, ids: Sequence[str], *, duplicates: bool) -> None:
-        page = self._reader.read(self._collection, ids)
+        page, facts = self._reader.examine(self._collection, ids)
         self.checked += len(page.ids)
         expected = Expected(self._records(page.ids), unit=self._collection.space == "cosine" or self._known is not None)
-        for check, rows in check_page(page, expected):
+        for check, rows in check_page(page, facts, expected):
             if self._known:  # a stranger is at fault as such, whatever it holds
                 rows = [row for row in rows if expected.records[row] is not None]
             if rows:
                 self._faults.add(check, self._collection.name, (page.ids[row] for row in rows))
-        self.norms.update(norm_histogram(page))
+        if facts is not None:
+            self.norms.update(norm_histogram(facts))
         if duplicates:
-            self._remember(page)
+            self._remember(page, facts)
 
     def _records(self, ids: Sequence[str]) -> list[ChunkRecord | None]:
         if self._known is None:
@@ -124,15 +125,13 @@ class CollectionPass:
             records.append(row.chunks[int(number)] if row and known and int(number) < len(row.chunks) else None)
         return records
 
-    def _remember(self, page: Page) -> None:
+    def _remember(self, page: Page, facts: VectorFacts | None) -> None:
         """64 bits of each text, and of each vector where no ledger vouches for it."""
         import numpy as np
 
         self._texts.append(np.fromiter((hash(text) & _MASK for text in page.documents), np.uint64, len(page.ids)))
-        if self._known is None and page.vectors is not None:
-            crcs = np.fromiter((zlib.crc32(vector) for vector in page.vectors), np.uint64, len(page.ids))
-            first = page.vectors[:, 0].copy().view(np.uint32).astype(np.uint64)
-            self._vectors.append(np.where(page.has_vector, crcs << np.uint64(32) | first, np.uint64(0)))
+        if self._known is None and facts is not None:
+            self._vectors.append(np.where(facts.there, facts.digests, np.uint64(0)))
             self._ids += page.ids
 
     def _check_duplicates(self) -> None:

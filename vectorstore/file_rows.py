@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
 from vectorstore.rows import Page, StoredCollection
 from vectorstore.store import PIPELINE_KEY
+from vectorstore.vector_facts import SlotFacts, VectorFacts, facts_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,12 +34,19 @@ class FileRows:
         store: the folder.
         db: a connection of ``chroma_files.open_snapshot``.
         unreadable: ids of collections whose vectors are not to be read, since an audit found their index torn.
+        slots: by collection id, what an audit has seen of the slots already.
     """
 
     way = "files"
 
-    def __init__(self, store: Path, db: sqlite3.Connection, unreadable: frozenset[str] = frozenset()) -> None:
-        self._store, self._db, self._unreadable = store, db, unreadable
+    def __init__(
+        self,
+        store: Path,
+        db: sqlite3.Connection,
+        unreadable: frozenset[str] = frozenset(),
+        slots: Mapping[str, SlotFacts] | None = None,
+    ) -> None:
+        self._store, self._db, self._unreadable, self._slots = store, db, unreadable, slots or {}
         self._known = {each.id: each for each in files.list_collections(db, store)}
         self._pending: dict[str, list[files.QueuedWrite]] | None = None
         self._vectors: tuple[str, _Vectors | None] = ("", None)  # of the collection read last
@@ -86,6 +94,12 @@ class FileRows:
         if source is not None:
             found, has_vector = source.read(there)
         return Page(there, [documents.get(id_) for id_ in there], list(metadatas.values()), found, has_vector)
+
+    def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:
+        """The rows of these ids without their vectors, and the facts of these."""
+        page = self.read(collection, ids, vectors=False)
+        source = self._vectors_of(collection)
+        return page, source.facts(page.ids) if source else None
 
     def close(self) -> None:
         """Let go of the index files; the connection is its maker's."""
@@ -156,8 +170,11 @@ class FileRows:
             known = self._known[collection.id]
             queue = [write for write in self._queue(known) if write.seq > known.vector_seq]
             self._vectors = (
-                collection.id, _Vectors(self._folder(collection), self._db, queue, collection.dimension),
-            )  # fmt: skip
+                collection.id,
+                _Vectors(
+                    self._folder(collection), self._db, queue, collection.dimension, self._slots.get(collection.id)
+                ),
+            )
         return self._vectors[1]
 
     def _folder(self, collection: StoredCollection) -> Path:
@@ -178,14 +195,15 @@ class FileRows:
 
 
 class _Vectors:
-    """The vectors of one collection by id, from slots and queue.
+    """The vectors of one collection by id, from slots and queue; ``facts``: what is known of the slots already.
 
     Raises: TornFileError.
     """
 
-    def __init__(self, folder: Path, db: sqlite3.Connection, queue: list[files.QueuedWrite], dimension: int) -> None:
-        import numpy as np
-
+    def __init__(
+        self, folder: Path, db: sqlite3.Connection, queue: list[files.QueuedWrite], dimension: int,
+        facts: SlotFacts | None,
+    ) -> None:  # fmt: skip
         self._db, self._dimension = db, dimension
         id_map = hnsw.read_id_map(folder)
         self._labels = id_map.labels if id_map else {}
@@ -194,13 +212,20 @@ class _Vectors:
         for write in queue:
             self._replay(write)
         self._folder, self._header = folder, hnsw.read_header(folder, dimension) if self._labels else None
-        self._slot_of = np.zeros(0, np.int64)  # by label; -1: no slot
-        if self._header:
-            self._slot_of = np.full(max(self._labels.values()) + 1, -1, np.int64)
-            for first, block in hnsw.iter_slots(folder, self._header):
-                labels = block["label"]
-                fits = labels < len(self._slot_of)
-                self._slot_of[labels[fits].astype(np.int64)] = np.flatnonzero(fits) + first
+        self._facts = facts
+        self._slot_of = self._slots_by_label()
+
+    def _slots_by_label(self) -> NDArray[np.int64]:
+        """The slot of every label; -1: none."""
+        import numpy as np
+
+        if not self._header:
+            return np.zeros(0, np.int64)
+        labels = self._facts.labels if self._facts else _read_labels(self._folder, self._header)
+        slots = np.full(max(self._labels.values()) + 1, -1, np.int64)
+        fits = np.flatnonzero(labels < len(slots))
+        slots[labels[fits].astype(np.int64)] = fits
+        return slots
 
     def _replay(self, write: files.QueuedWrite) -> None:
         there = write.id in self._queued or (write.id in self._labels and write.id not in self._gone)
@@ -219,8 +244,7 @@ class _Vectors:
         import numpy as np
 
         vectors = np.zeros((len(ids), self._dimension), np.float32)
-        labels = np.fromiter((self._labels.get(id_, -1) for id_ in ids), np.int64, len(ids))
-        slots = np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
+        slots = self._slots_of(ids)
         has = slots >= 0
         if self._header and has.any():
             vectors[has] = self._from_slots(self._header, slots[has])
@@ -232,6 +256,25 @@ class _Vectors:
             elif id_ in self._gone:
                 has[row] = False
         return vectors, has
+
+    def facts(self, ids: Sequence[str]) -> VectorFacts:
+        """The facts of these ids' vectors."""
+        if self._facts is None or not len(self._facts.digests):
+            return facts_of(*self.read(ids))
+        slots = self._slots_of(ids)
+        facts = VectorFacts(slots >= 0, self._facts.squares[slots], self._facts.digests[slots])
+        queued = [row for row, id_ in enumerate(ids) if id_ in self._queued or id_ in self._gone]
+        if queued:
+            for whole, part in zip(facts, facts_of(*self.read([ids[row] for row in queued])), strict=True):
+                whole[queued] = part
+        return facts
+
+    def _slots_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The slot of every id; -1: none."""
+        import numpy as np
+
+        labels = np.fromiter((self._labels.get(id_, -1) for id_ in ids), np.int64, len(ids))
+        return np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
 
     def _from_slots(self, header: hnsw.Header, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Mapped anew for every page, so that memory holds no more of the file than a page needs."""
@@ -250,3 +293,10 @@ class _Vectors:
 
         blob = self._db.execute("SELECT vector FROM embeddings_queue WHERE seq_id = ?", (seq,)).fetchone()[0]
         return np.frombuffer(blob, "<f4")
+
+
+def _read_labels(folder: Path, header: hnsw.Header) -> NDArray[np.uint64]:
+    import numpy as np
+
+    labels: NDArray[np.uint64] = np.concatenate([block["label"] for _, block in hnsw.iter_slots(folder, header)])
+    return labels

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ class Examination:
 
     report: HealthReport
     faults: Faults
-    damages: list[Damage] = field(default_factory=list)
+    damages: Sequence[Damage] = ()
     leaked: list[Path] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vectorstore.ledger import ChunkRecord
 from vectorstore.rows import Page
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from vectorstore.vector_facts import VectorFacts
 
 METADATA_KEYS = ("doc_key", "chunk", "heading", "tokens")  # in the order of the ledger's checksum
 NORM_TOLERANCE = 1e-3
@@ -35,12 +32,12 @@ Faults = Iterator[tuple[str, list[int]]]
 """Check and the numbers of the rows at fault."""
 
 
-def check_page(page: Page, expected: Expected) -> Faults:
-    """All checks of a page."""
+def check_page(page: Page, facts: VectorFacts | None, expected: Expected) -> Faults:
+    """All checks of a page; ``facts``: of its vectors, where they can be read."""
     yield "text", _wrong_texts(page, expected.records)
     yield "metadata", _wrong_metadata(page, expected.records)
-    if page.vectors is not None:
-        yield from check_vectors(page, expected)
+    if facts is not None:
+        yield from check_vectors(facts, expected)
 
 
 def _wrong_texts(page: Page, records: Sequence[ChunkRecord | None]) -> list[int]:
@@ -79,58 +76,29 @@ def _metadata_crc(doc_key: str, chunk: int, heading: str, tokens: int) -> int:
     return zlib.crc32(text.encode(errors="surrogatepass"))
 
 
-def check_vectors(page: Page, expected: Expected) -> Faults:
+def check_vectors(facts: VectorFacts, expected: Expected) -> Faults:
     """The checks of vectors. A vector gives one fault, the plainest: NaN is not also a wrong checksum."""
     import numpy as np
 
-    assert page.vectors is not None
-    vectors, there = page.vectors, page.has_vector
-    squares = squared_norms(vectors)
-    bad = there & ~np.isfinite(squares)
-    bad[bad] = ~np.isfinite(vectors[bad]).all(axis=1)  # the sum of squares alone can overflow
-    zero = there & (squares == 0)
-    zero[zero] = ~vectors[zero].any(axis=1)
+    there, squares = facts.there, facts.squares
+    bad, zero = there & np.isnan(squares), there & (squares == 0)
     yield "no_vector", np.flatnonzero(~there).tolist()
     yield "not_finite", np.flatnonzero(bad).tolist()
     yield "zero", np.flatnonzero(zero).tolist()
     sound = there & ~bad & ~zero
-    wrong = _wrong_checksums(vectors, sound, expected.records)
-    yield "vectors", wrong
+    due = np.fromiter((-1 if record is None else record[1] for record in expected.records), np.int64, len(there))
+    wrong = sound & (due >= 0) & (facts.digests >> np.uint64(32) != due.astype(np.uint64))
+    yield "vectors", np.flatnonzero(wrong).tolist()
     if expected.unit:
-        with np.errstate(invalid="ignore", over="ignore"):
-            off = sound & (np.abs(np.sqrt(squares) - 1) > NORM_TOLERANCE)
-        known = set(wrong)
-        yield "norm", [row for row in np.flatnonzero(off).tolist() if row not in known]
+        off = np.abs(np.sqrt(squares) - 1) > NORM_TOLERANCE
+        yield "norm", np.flatnonzero(sound & ~wrong & off).tolist()
 
 
-def _wrong_checksums(
-    vectors: NDArray[np.float32], sound: NDArray[np.bool_], records: Sequence[ChunkRecord | None]
-) -> list[int]:
-    crc32 = zlib.crc32
-    return [
-        row
-        for row, (vector, record, fine) in enumerate(zip(vectors, records, sound.tolist(), strict=True))
-        if fine and record is not None and crc32(vector) != record[1]
-    ]
-
-
-def squared_norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shape ``(rows,)``; may hold infinity or NaN."""
-    import numpy as np
-
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        squares: NDArray[np.float32] = np.einsum("ij,ij->i", vectors, vectors)
-    return squares
-
-
-def norm_histogram(page: Page) -> dict[str, int]:
+def norm_histogram(facts: VectorFacts) -> dict[str, int]:
     """How many vectors have which length: lower edge, in steps of 0.05, as text -> count; "10+" for longer ones."""
     import numpy as np
 
-    if page.vectors is None or not page.has_vector.any():
-        return {}
-    squares = squared_norms(page.vectors[page.has_vector])
-    lengths = np.sqrt(squares[np.isfinite(squares)])
+    lengths = np.sqrt(facts.squares[facts.there & np.isfinite(facts.squares)])
     # A length of 1 - 1e-7 belongs to 1: half a step is added, so the edge lies in the middle of a bar.
     steps = np.minimum(np.round(lengths / _NORM_STEP), 10 / _NORM_STEP).astype(np.int64)
     edges, counts = np.unique(steps, return_counts=True)

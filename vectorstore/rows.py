@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vectorstore.vector_facts import VectorFacts
+
 PAGE = 2_000  # rows; at 1,536 dimensions 12 MB of vectors
 
 
@@ -61,6 +63,9 @@ class RowReader(Protocol):
 
     def read(self, collection: StoredCollection, ids: Sequence[str], *, vectors: bool = True) -> Page:
         """The rows of these ids, at most ``PAGE``; ids that are not there are left out."""
+
+    def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:
+        """The rows of these ids, maybe without their vectors, and the facts of these; ``None``: they can't be read."""
 
     def slots(self, collection: StoredCollection) -> int | None:
         """Places in the index, dead ones too; ``None`` where that can't be seen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vectorstore.audit import Damage
+    from vectorstore.index_checks import IndexChecks
     from vectorstore.store import Store
 
 Answers = dict[str, list[str]]
@@ -43,7 +44,7 @@ class StoreChecks:
     def __init__(self, view: View, stack: ExitStack, *, at_work: bool) -> None:
         self._view, self._stack, self._at_work = view, stack, at_work
         self._store = view.settings.path(view.settings.chroma_path)
-        self.damages: list[Damage] = []
+        self.damages: Sequence[Damage] = ()
         self.leaked: list[Path] = []
 
     def run(self) -> None:
@@ -107,14 +108,15 @@ class StoreChecks:
     def _check_known(self, db: sqlite3.Connection) -> None:
         """The files of a layout that is known."""
         self._check_sqlite(db)
-        unreadable = self._check_index(db)
+        index = self._check_index(db)
+        self.damages = index.damages
         from vectorstore.file_rows import FileRows
 
-        reader = FileRows(self._store, db, unreadable)
+        reader = FileRows(self._store, db, index.unreadable, index.slots)
         self._stack.callback(reader.close)
         AllRows(self._view, reader, {str(each.collection_id) for each in self.damages}).run()
         if self._view.choice.deep and not self._at_work:
-            self._check_search(db, unreadable)
+            self._check_search(db, index.unreadable)
             self._probe()
 
     def _check_sqlite(self, db: sqlite3.Connection) -> None:
@@ -133,19 +135,17 @@ class StoreChecks:
             for name, ids in sqlite_checks.check_fulltext(db, found, texts=choice.deep).items():
                 self._view.faults.add("fulltext", name, ids)
 
-    def _check_index(self, db: sqlite3.Connection) -> frozenset[str]:
-        """Audit the index files; ids of the collections whose vectors can't be read."""
-        if not self._view.choice.standard:
-            return frozenset()
+    def _check_index(self, db: sqlite3.Connection) -> IndexChecks:
+        """Audit the index files."""
         from vectorstore.chroma_files import list_collections
-        from vectorstore.index_checks import check_index
+        from vectorstore.index_checks import IndexChecks, check_index
 
+        if not self._view.choice.standard:
+            return IndexChecks()
         if self._at_work:
             self._view.notes.append("a writer is at work: index files and vectors were not looked at")
-            return frozenset(each.id for each in list_collections(db, self._store))
-        result = check_index(self._store, db, self._view.found)
-        self.damages = result.damages
-        return result.unreadable
+            return IndexChecks(unreadable=frozenset(each.id for each in list_collections(db, self._store)))
+        return check_index(self._store, db, self._view.found, vectors=self._view.choice.deep)
 
     # -- what search answers -------------------------------------------------------------------------------------
 

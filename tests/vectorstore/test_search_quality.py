@@ -104,7 +104,7 @@ def test_the_figures_are_those_of_search_and_of_exact_search(store: Path, space:
 def test_blocks_and_stacks_of_any_size_give_the_same(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = quality(store, "coarse-l2")
     for block_bytes, product in ((1, 1), (204 * 100, 320 * 7), (204 * 599, 320 * 601), (204 * 600, 320 * 600)):
-        monkeypatch.setattr(search_quality, "_BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(hnsw, "_BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(search_quality, "_ONE_THREAD", product)
         assert quality(store, "coarse-l2") == expected
 
