@@ -17,10 +17,14 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vectorstore.errors import Damaged
 from vectorstore.sqlite_errors import UNREADABLE, is_damage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Each entry takes the schema one version up; never edit one that was released.
 MIGRATIONS = (
@@ -78,6 +82,7 @@ class ChunkRecord(NamedTuple):
 _CHUNK = struct.Struct("<16sII")
 _DOCUMENT = "doc_key, collection, size, mtime_ns, ctime_ns, racy, tokens, content_hash, chunks"
 _SQL_VARIABLES = 500  # a statement
+_PAGE = 1_000  # rows
 
 
 class DocumentRow(NamedTuple):
@@ -218,6 +223,19 @@ class Ledger:
             for (blob,) in self._db.execute("SELECT chunks FROM documents"):
                 for hash_, _, _ in _CHUNK.iter_unpack(blob):
                     yield hash_
+
+    def hash_prefixes(self) -> NDArray[np.uint64]:
+        """The first 64 bits of ``needed_hashes``, shape ``(chunks,)``: of millions, no two are alike by accident."""
+        import numpy as np
+
+        with self._guarded():
+            rows = self._db.execute("SELECT chunks FROM documents")
+            # A page of documents at a time: joined at once, all of the ledger would be in memory.
+            parts = [np.zeros(0, np.uint64)]
+            while page := rows.fetchmany(_PAGE):
+                chunks = np.frombuffer(b"".join(blob for (blob,) in page), f"<u8, V{_CHUNK.size - 8}")
+                parts.append(chunks["f0"].copy())
+        return np.concatenate(parts)
 
     def collections(self, generation: int) -> dict[str, tuple[int, int]]:
         """Documents and chunks by collection name."""
