@@ -188,27 +188,13 @@ class Ledger:
             )
             yield from map(_document, rows)
 
-    def documents_of(self, generation: int, doc_keys: Sequence[str]) -> dict[str, DocumentRow]:
-        """Those of ``doc_keys`` that are known, by key."""
+    def packed_chunks(self, generation: int, doc_keys: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """Collection and chunks of those of ``doc_keys`` that are known, by key; see ``count_packed``."""
         found = {}
         for start in range(0, len(doc_keys), _SQL_VARIABLES):
             page = doc_keys[start : start + _SQL_VARIABLES]
             marks = ",".join("?" * len(page))
-            sql = f"SELECT {_DOCUMENT} FROM documents WHERE generation = ? AND doc_key IN ({marks})"
-            for row in self._all(sql, generation, *page):
-                found[row[0]] = _document(row)
-        return found
-
-    def places(self, generation: int, doc_keys: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Collection and number of chunks of those of ``doc_keys`` that are known, by key."""
-        found = {}
-        for start in range(0, len(doc_keys), _SQL_VARIABLES):
-            page = doc_keys[start : start + _SQL_VARIABLES]
-            marks = ",".join("?" * len(page))
-            sql = (
-                f"SELECT doc_key, collection, length(chunks) / {_CHUNK.size} FROM documents"
-                f" WHERE generation = ? AND doc_key IN ({marks})"
-            )
+            sql = f"SELECT doc_key, collection, chunks FROM documents WHERE generation = ? AND doc_key IN ({marks})"
             found.update({key: (name, chunks) for key, name, chunks in self._all(sql, generation, *page)})
         return found
 
@@ -512,6 +498,16 @@ class Ledger:
 def pack_chunks(chunks: Iterable[ChunkRecord]) -> bytes:
     """Chunk records as the ledger stores them: 24 bytes each."""
     return b"".join(_CHUNK.pack(*chunk) for chunk in chunks)
+
+
+def count_packed(chunks: bytes) -> int:
+    """How many records ``pack_chunks`` was given."""
+    return len(chunks) // _CHUNK.size
+
+
+def unpack_chunk(chunks: bytes, number: int) -> ChunkRecord:
+    """One of them."""
+    return ChunkRecord._make(_CHUNK.unpack_from(chunks, number * _CHUNK.size))
 
 
 def _document(row: Any) -> DocumentRow:
