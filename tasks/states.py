@@ -1,11 +1,11 @@
 """The state that a run ends in, from what the library returned or raised.
 
-=============  ===========================================================================================
-Completed      done, or nothing to do
+=============  ======================================================================================================
+Completed      done, or nothing to do; a health check that found nothing worse than WARN
 Capped         a spending cap was reached; run again to go on. A kind of Failed, so that it alerts
 Refused        a safety guard said no, nothing was changed. A kind of Failed
-Failed         anything else, also when documents failed while the others were written
-=============  ===========================================================================================
+Failed         anything else, also when documents failed while the others were written, or a health check found a FAIL
+=============  ======================================================================================================
 
 A failed state carries the library's error, and so its exit code; its message says the cause and the next step. Prefect
 logs every failed run a second time, with a traceback through its engine: for the library's own errors that is left out.
@@ -19,8 +19,12 @@ from typing import Any
 from prefect import State
 from prefect.states import Completed, Failed
 
+from tasks.pages import LONGEST, one_line
 from vectorstore import errors
 from vectorstore.errors import Capped, Refused, VectorkeepError
+from vectorstore.findings import HealthReport, Severity
+from vectorstore.fix import FixReport
+from vectorstore.merged_findings import Fault, faults, verdict
 from vectorstore.preview import Preview
 from vectorstore.render import counts_text
 from vectorstore.update import UpdateReport
@@ -52,6 +56,28 @@ def after_preview(found: Preview) -> State[Any]:
     return Completed(message=f"{counts_text(found.kinds)}; would cost ${found.cost_usd:.6f}", data=found)
 
 
+def after_health(report: HealthReport) -> State[Any]:
+    """The state for a health check."""
+    if report.severity is Severity.FAIL:
+        return failed(_worst(report))
+    return Completed(message=_verdict_text(report), data=report)
+
+
+def after_fix(report: FixReport) -> State[Any]:
+    """The state for a fix, or for the plan of one."""
+    updated, last = report.updated, report.after or report.before
+    if kind := report.error or (updated.error if updated else ""):
+        return failed(getattr(errors, kind)(report.message, report.hint))
+    if report.state == "planned":
+        return Completed(message=f"would do {_steps_text(report)}; now {_verdict_text(report.before)}", data=report)
+    if last.severity is Severity.FAIL:
+        return failed(_worst(last))
+    if updated and updated.failures:
+        return failed(_some_failed(updated.failures, "the rest is mended; the next update tries these again"))
+    done = f"did {_steps_text(report)}" if report.steps else "nothing to do"
+    return Completed(message=f"{done}; now {_verdict_text(last)}", data=report)
+
+
 def own(state: State[Any]) -> State[Any]:
     """A task's final state as its flow's: returned as it is, Prefect would make "1/1 states failed" of it."""
     return State(type=state.type, name=state.name, message=state.message, data=state.result(raise_on_failure=False))
@@ -68,6 +94,32 @@ def _some_failed(failures: dict[str, str], hint: str) -> VectorkeepError:
     first, reason = next(iter(failures.items()))
     count = "1 document" if len(failures) == 1 else f"{len(failures):,} documents"
     return VectorkeepError(f"{count} failed, {first!r} first: {reason}", hint)
+
+
+def _worst(report: HealthReport) -> VectorkeepError:
+    """The worst finding, with its next step."""
+    fault = faults(report.findings)[0]
+    return VectorkeepError(f"{verdict(report)}. {_fault_text(fault)}", one_line(fault.remedy, LONGEST))
+
+
+def _verdict_text(report: HealthReport) -> str:
+    """The verdict; at WARN and worse with the worst finding and its next step."""
+    text = f"{report.severity.name}: {verdict(report)}"
+    if report.severity < Severity.WARN:
+        return text
+    fault = faults(report.findings)[0]
+    return f"{text}. {_fault_text(fault)}. Next: {one_line(fault.remedy, LONGEST)}"
+
+
+def _fault_text(fault: Fault) -> str:
+    worst, more = fault.findings[0], len(fault.findings) - 1
+    where = f"{worst.collection}: " if worst.collection else ""
+    return one_line(f"{fault.check}: {where}{worst.message}", LONGEST) + (f", and {more:,} more" if more else "")
+
+
+def _steps_text(report: FixReport) -> str:
+    count = len(report.steps)
+    return "1 action" if count == 1 else f"{count:,} actions"
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import State, Task, task
+from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from tasks import artifacts, states
+from tasks import states, update_pages
+from tasks.artifacts import ProgressBar
+from tasks.runs import HOUR, given, is_transient, stopped_by
 from tasks.watching import watched
-from vectorstore.errors import EmbeddingFailed, QuotaExhausted, VectorkeepError
+from vectorstore.errors import VectorkeepError
 from vectorstore.plan import Plan
 from vectorstore.preview import preview
 from vectorstore.progress import Progress
 from vectorstore.render import plan_text, preview_text, update_text
 from vectorstore.settings import load_settings
 from vectorstore.update import UpdateReport, update
-
-HOUR = 3600.0
-
-
-def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: the provider failed although each request was tried several times."""
-    transient = isinstance(state.data, EmbeddingFailed) and not isinstance(state.data, QuotaExhausted)
-    if transient:
-        get_run_logger().warning("the provider fails; what was paid is kept, the rest will be tried again")
-    return transient
 
 
 @task(
@@ -37,14 +28,14 @@ def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> boo
 )  # fmt: skip
 def plan_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
     """What an update would do and cost; changes nothing."""
-    bar = artifacts.ProgressBar("plan")
+    bar = ProgressBar()
     try:
-        settings = load_settings(workspace or None, max_cost_usd=_given(max_cost_usd))
-        found = preview(settings, max_deletes=_given(max_deletes), on_progress=bar.show, **choice)
+        settings = load_settings(workspace or None, max_cost_usd=given(max_cost_usd))
+        found = preview(settings, max_deletes=given(max_deletes), on_progress=bar.show, **choice)
     except VectorkeepError as error:
-        return _failed(error)
+        return stopped_by(error)
     get_run_logger().info(preview_text(found))
-    artifacts.publish_preview(found)
+    update_pages.publish_preview(found)
     return states.after_preview(found)
 
 
@@ -56,17 +47,17 @@ def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **ch
     """Bring the store in step; a second try pays only for what the first one did not."""
     view = _View()
     try:
-        settings = load_settings(workspace or None, max_cost_usd=_given(max_cost_usd))
+        settings = load_settings(workspace or None, max_cost_usd=given(max_cost_usd))
         report = watched(
             lambda stop: update(
-                settings, max_deletes=_given(max_deletes), stop=stop,
+                settings, max_deletes=given(max_deletes), stop=stop,
                 on_plan=view.planned, on_progress=view.advanced, **choice,
             ),
             view.look,
             view.ended,
         )  # fmt: skip
     except VectorkeepError as error:
-        return _failed(error)
+        return stopped_by(error)
     return states.after_update(report)
 
 
@@ -74,13 +65,13 @@ class _View:
     """What an update shows: noted by the library's threads, sent by the task's own."""
 
     def __init__(self) -> None:
-        self._bar = artifacts.ProgressBar("update")
+        self._bar = ProgressBar()
         self._progress: Progress | None = None
         self._plan: tuple[str, str] | None = None
 
     def planned(self, plan: Plan) -> None:
         text = "" if plan.nothing_to_do else plan_text(plan)
-        self._plan = text, artifacts.plan_page(plan)  # now: the plan is closed when the update ends
+        self._plan = text, update_pages.plan_page(plan)  # now: the plan is closed when the update ends
 
     def advanced(self, progress: Progress) -> None:
         self._progress = progress
@@ -91,14 +82,14 @@ class _View:
             self._plan = None
             if text:
                 get_run_logger().info(text)
-            artifacts.publish_plan(page)
+            update_pages.publish_plan(page)
         self._bar.show(self._progress)
 
     def ended(self, report: UpdateReport) -> None:
         self.look()
         self._bar.show(self._progress, now=True)
         get_run_logger().info(update_text(report))
-        artifacts.publish_update(report)
+        update_pages.publish_update(report)
 
 
 def run_name() -> str:
@@ -109,13 +100,3 @@ def run_name() -> str:
         named = list(asked.get(name) or ())
         parts += named if len(named) == 1 else [f"{len(named)} {word}"] if named else []
     return " ".join(parts)
-
-
-def _given(value: float) -> Any:
-    """``None``, which the library takes for "as in the settings", for -1."""
-    return None if value == -1 else value
-
-
-def _failed(error: VectorkeepError) -> State[Any]:
-    get_run_logger().error(str(error))
-    return states.failed(error)

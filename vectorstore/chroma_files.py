@@ -177,6 +177,12 @@ def list_collections(db: sqlite3.Connection, store: Path) -> list[StoredCollecti
     return [_collection(row, store) for row in rows]
 
 
+def read_marks(db: sqlite3.Connection, key: str) -> dict[str, str]:
+    """The text that a collection's own metadata hold under `key`, by its name; collections without it are left out."""
+    sql = "SELECT c.name, m.str_value FROM collection_metadata m JOIN collections c ON c.id = m.collection_id"
+    return {name: value for name, value in db.execute(f"{sql} WHERE m.key = ?", (key,)) if value is not None}
+
+
 def _collection(row: tuple[Any, ...], store: Path) -> StoredCollection:
     identifier, name, dimension, schema, config, vector, metadata, vector_seq, metadata_seq = row
     space, sync, ef_search = _index_settings(schema, config)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -168,7 +168,7 @@ class _Cut:
             return
         tokens = self._exact(units, text, end)
         if tokens <= self.limit:
-            yield Chunk(text, " > ".join(filter(None, _common([unit.path for unit in units if unit.path]))), tokens)
+            yield Chunk(text, heading(unit.path for unit in units), tokens)
             return
         if len(units) == 1:
             units = list(self._pieces(units[0].start, end, units[0].seam, units[0].path))
@@ -235,10 +235,11 @@ def _balanced(upto: list[int], cuts: list[int], limit: int) -> Iterator[int]:
             todo += [(middle, last), (first, middle)]
 
 
-def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """What all paths start with."""
-    low, high = min(paths, default=()), max(paths, default=())
+def heading(paths: Iterable[tuple[str, ...]]) -> str:
+    """The headings that all blocks with these paths stand under, ``Title > Section``; those under none don't count."""
+    known = [path for path in paths if path]
+    low, high = min(known, default=()), max(known, default=())
     size = 0
     while size < len(low) and low[size] == high[size]:
         size += 1
-    return low[:size]
+    return " > ".join(filter(None, low[:size]))

@@ -102,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         "--output", action="append", default=[], metavar="FILE", type=Path, help="write a report, .json or .html"
     )
     health.add_argument("--verbose", action="store_true", help="every check and every place")
+    adopt = add("adopt", _adopt, "take over a Chroma store that Vectorkeep did not make, without paying")
+    adopt.add_argument("--collection", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    adopt.add_argument("--document-key", default="", metavar="KEY", help="the metadata that names a row's document")
+    adopt.add_argument("--order-key", default="", metavar="KEY", help="the metadata that tells a row's place in it")
+    adopt.add_argument(
+        "--accept-prefixed", action="store_true", help="take vectors of metadata and text (LlamaIndex) for the text's"
+    )
+    adopt.add_argument("--dry-run", action="store_true", help="only say what it would do; changes nothing")
     search = add("search", _search, "find chunks by meaning")
     search.add_argument("text", nargs="+", help="what to look for")
     search.add_argument("--limit", type=int, default=5, help="how many hits (5)")
@@ -144,7 +152,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from vectorstore.render import bar, preview_text
 
     settings = _settings(arguments)
-    with bar("plan", quiet=arguments.json) as advance:
+    with bar(quiet=arguments.json) as advance:
         found = preview(settings, exact=not arguments.estimate, on_progress=advance, **_choice(arguments))
     if arguments.json:
         _print_json(found.to_dict())
@@ -159,7 +167,7 @@ def _update(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments)
     stop = _stop_on_signals()
-    with bar("update", quiet=arguments.json) as advance:
+    with bar(quiet=arguments.json) as advance:
 
         def on_plan(plan: Plan) -> None:
             if not arguments.json and not plan.nothing_to_do:
@@ -185,7 +193,7 @@ def _health(arguments: argparse.Namespace) -> int:
         check_output(path)
     if arguments.fix:
         return _fix(arguments, settings)
-    with bar("health", quiet=arguments.json, unit="chunk") as advance:
+    with bar(quiet=arguments.json) as advance:
         report = health(
             settings, depth=Depth[arguments.depth.upper()], probe=arguments.probe or None, seed=arguments.seed,
             verify_content=arguments.verify_content, on_progress=advance,
@@ -208,7 +216,7 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
     from vectorstore.render import bar
 
     stop = _stop_on_signals()
-    with bar("fix", quiet=arguments.json, unit="chunk") as advance:
+    with bar(quiet=arguments.json) as advance:
         report = fix(
             settings, depth=Depth[arguments.depth.upper()], dry_run=arguments.dry_run,
             max_deletes=arguments.max_deletes, on_progress=advance, stop=stop,
@@ -220,6 +228,26 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
         print(fix_text(report))
     for note in notes:
         print(f"vectorkeep: {note}", file=sys.stderr)
+    return report.exit_code
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from vectorstore.adopt import adopt
+    from vectorstore.render import bar
+    from vectorstore.render_adopt import adopt_text
+
+    settings = _settings(arguments)
+    stop = _stop_on_signals()
+    with bar(quiet=arguments.json) as advance:
+        report = adopt(
+            settings, collections=arguments.collection, document_key=arguments.document_key,
+            order_key=arguments.order_key, accept_prefixed=arguments.accept_prefixed, dry_run=arguments.dry_run,
+            on_progress=advance, stop=stop,
+        )  # fmt: skip
+    if arguments.json:
+        _print_json(report.to_dict())
+    else:
+        print(adopt_text(report))
     return report.exit_code
 
 

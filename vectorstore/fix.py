@@ -20,7 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from vectorstore.errors import VectorkeepError
+from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity
 from vectorstore.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
 from vectorstore.health import Examination, examine, health
@@ -86,6 +86,8 @@ def fix(
     depth: Depth = Depth.STANDARD,
     dry_run: bool = False,
     max_deletes: int | None = None,
+    probe: bool | None = None,
+    verify_content: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: threading.Event | None = None,
     clock: Callable[[], float] = time.time,
@@ -96,22 +98,25 @@ def fix(
         depth: of both checks.
         dry_run: only say what would be done; changes nothing.
         max_deletes: allow this many chunks and documents to be deleted, instead of the guard's share.
+        probe, verify_content: of both checks; see `health.health`.
+        stop: set it to stop at a page's end; the fix then reports ``interrupted``, and the next one goes on.
 
     Raises:
         Locked: another run writes.
         ConfigurationError: the settings can't be right.
     """
-    return _Fix(settings, depth, max_deletes, on_progress, stop or threading.Event(), clock).run(dry_run)
+    looks = {"depth": depth, "probe": probe, "verify_content": verify_content}
+    return _Fix(settings, looks, max_deletes, on_progress, stop or threading.Event(), clock).run(dry_run)
 
 
 class _Fix:
     """One fix."""
 
     def __init__(
-        self, settings: Settings, depth: Depth, max_deletes: int | None, on_progress: Callable[[Progress], None],
-        stop: threading.Event, clock: Callable[[], float],
+        self, settings: Settings, looks: dict[str, Any], max_deletes: int | None,
+        on_progress: Callable[[Progress], None], stop: threading.Event, clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._settings, self._depth, self._max_deletes = settings, depth, max_deletes
+        self._settings, self._looks, self._max_deletes = settings, looks, max_deletes
         self._on_progress, self._stop, self._clock = on_progress, stop, clock
         self._started = clock()
         self._run = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self._started)) + os.urandom(3).hex()
@@ -123,7 +128,7 @@ class _Fix:
         settings = self._settings
         lock = contextlib.nullcontext() if dry_run else WriterLock(lock_files(settings), "vectorkeep health --fix")
         with lock, examine(
-            settings, depth=self._depth, writer=not dry_run, on_progress=self._on_progress, clock=self._clock
+            settings, writer=not dry_run, on_progress=self._on_progress, clock=self._clock, **self._looks
         ) as examination:  # fmt: skip
             before = examination.report
             if forbidden := forbidding(before.findings):
@@ -136,7 +141,7 @@ class _Fix:
             self._trail.write("start", depth=before.depth, found=before.counts(), steps=len(steps))
             error = self._apply(examination, steps)
         updated, error = self._update(steps, error)
-        after = health(settings, depth=self._depth, clock=self._clock)
+        after = health(settings, clock=self._clock, **self._looks)
         self._trail.write("end", found=after.counts(), error=str(error or ""))
         return self._report(before, steps, "", error, after, updated)
 
@@ -159,7 +164,7 @@ class _Fix:
             self._forget(examination, ledger)
             self._remove_folders(examination.leaked)
             self._mend(examination, steps, ledger)
-            if self._depth >= Depth.STANDARD and not examination.damages:
+            if self._looks["depth"] >= Depth.STANDARD and not examination.damages:
                 drop_set_aside(self._settings)
             ledger.store_opened()  # so that the next update looks closely, instead of trusting that nothing changed
         except VectorkeepError as error:
@@ -213,7 +218,11 @@ class _Fix:
         faults, others = examination.faults, not_ours(examination.report.findings)
 
         def pages(*checks: str) -> Iterator[tuple[str, list[str]]]:
-            return (page for page in _pages(faults.ids(*checks)) if page[0] not in others)
+            for page in _pages(faults.ids(*checks)):
+                if self._stop.is_set():
+                    raise Interrupted("stopped at the end of a page", "run again to go on")
+                if page[0] not in others:
+                    yield page
 
         forgotten = {key for _, key in faults.ids("ledger_places")}
         known = KnownVectors(ledger, self._settings.hashes / "cache.sqlite3")

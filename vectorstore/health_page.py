@@ -34,6 +34,7 @@ _ACTIONS = {
     Action.REWRITE: "writes the documents anew, from the source and the cache",
     Action.REBUILD: "fills a new index", Action.REMOVE_FOLDERS: "removes the folders",
     Action.RECOUNT: "counts the ledger’s documents anew",
+    Action.SAVE_CACHE: "saves what the cache still has, and fills it from the store",
     Action.FORGET: "forgets them in the ledger, so that an update stores them anew",
 }  # fmt: skip
 

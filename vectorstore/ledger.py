@@ -307,6 +307,14 @@ class Ledger:
         assert found is not None
         return found
 
+    def begin(self, generation: Generation) -> Generation:
+        """Write down the generation that a plan chose, and give it its id, if it is new or takes another pipeline."""
+        if not generation.id:
+            return self.start_generation(generation.template, generation.pipeline, generation.state)
+        if self.generation_of(generation.id) != generation:
+            self.set_pipeline(generation)
+        return generation
+
     def set_pipeline(self, generation: Generation) -> None:
         """Give an empty generation another pipeline."""
         assert self.is_empty(generation.id)

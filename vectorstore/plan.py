@@ -98,8 +98,12 @@ class Plan:
         for key, collection, what, *stat in self._spool.execute(sql, (kind,)):
             yield Work(key, collection, what, Entry(key, *stat))
 
+    def wants(self, doc_key: str) -> bool:
+        """Whether an update would read a document."""
+        return bool(self._spool.execute("SELECT 1 FROM work WHERE doc_key = ?", (doc_key,)).fetchone())
+
     def drop(self, work: Work) -> None:
-        """Take out a document that turned out to be unchanged."""
+        """Take out a document that is in step after all."""
         self._spool.execute("DELETE FROM work WHERE doc_key = ?", (work.doc_key,))
         self.counts[work.kind] -= 1
         self.counts["unchanged"] += 1

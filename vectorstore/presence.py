@@ -129,18 +129,26 @@ def unsafe_files(settings: Settings, ledger: Ledger) -> list[Damage]:
 
 
 def suspects(store: Path, before: Files) -> list[str] | None:
-    """Names of the collections whose index files differ from ``before``; ``None`` for all when that is empty."""
-    from vectorstore.chroma_files import list_collections, open_snapshot
+    """Names of our collections whose index files differ from ``before``, of all of them when that is empty.
 
-    if not before:
-        return None
+    Somebody else's are not ours to mend, and Chroma opens an index when its collection is used, so we never do.
+    ``None`` when SQLite can't be read: an audit of everything says what is wrong.
+    """
+    from vectorstore.chroma_files import list_collections, open_snapshot, read_marks
+    from vectorstore.store import PIPELINE_KEY
+
     now = fingerprint(store)
     changed = {path.partition("/")[0] for path in now.keys() | before.keys() if now.get(path) != before.get(path)}
     try:
         with open_snapshot(store) as db:
-            return [each.name for each in list_collections(db, store) if each.vector_segment in changed]
+            ours = read_marks(db, PIPELINE_KEY)
+            return [
+                each.name
+                for each in list_collections(db, store)
+                if each.name in ours and (each.vector_segment in changed or not before)
+            ]
     except sqlite3.DatabaseError:
-        return None  # an audit of all says what is wrong
+        return None
 
 
 def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:
@@ -164,12 +172,15 @@ def _knows_nothing(ledger: Ledger, generation: Generation) -> bool:
 def _count(
     store: Path, ledger: Ledger, generation: Generation, presence: Presence, expected: dict[str, tuple[int, int]]
 ) -> None:
-    from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot
+    from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot, read_marks
+    from vectorstore.store import PIPELINE_KEY
 
     lost = _knows_nothing(ledger, generation)
     with open_snapshot(store) as db:
         there = {each.name: each for each in list_collections(db, store)}
-        for name in there.keys() - ledger.collection_names() if lost else expected.keys():
+        made_by = read_marks(db, PIPELINE_KEY) if lost else {}
+        mine = {name for name in there if made_by.get(name) == generation.pipeline}
+        for name in mine - ledger.collection_names() if lost else expected.keys():
             documents, chunks = expected.get(name, (0, 0))
             if name not in there:
                 presence.lose(name, documents)

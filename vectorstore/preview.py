@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -72,24 +72,42 @@ def preview(
     Args:
         choice: as for ``planning.make_plan``.
     """
-    from vectorstore.reading import find_untouched
-
     pipeline = Pipeline.of(settings)
     ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
     try:
         with make_plan(settings, ledger, pipeline.id, **choice) as plan:
-            if exact and not plan.refusals:
-                for _ in find_untouched(plan, ledger):
-                    pass
-            kinds = {kind: count for kind, count in plan.counts.items() if count}
-            count = _Count(kinds, {problem.doc_key: problem.reason for problem in plan.problems})
-            if not exact or plan.refusals:
-                count.tokens = plan.estimated_tokens
-            elif plan.to_read:
-                _read(settings, pipeline, plan, ledger, count, on_progress)
-            return _preview(settings, pipeline, plan, count, exact)
+            return preview_plan(settings, pipeline, plan, ledger, exact=exact, on_progress=on_progress)
     finally:
         ledger.close()
+
+
+def preview_plan(
+    settings: Settings,
+    pipeline: Pipeline,
+    plan: Plan,
+    ledger: Ledger,
+    *,
+    exact: bool = True,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    cached: Callable[[Sequence[bytes]], set[bytes]] = lambda hashes: set(),
+) -> Preview:
+    """Count what a plan costs; changes nothing.
+
+    Args:
+        cached: which hashes count as paid, beside those in the vector cache.
+    """
+    from vectorstore.reading import find_untouched
+
+    if exact and not plan.refusals:
+        for _ in find_untouched(plan, ledger):
+            pass
+    kinds = {kind: count for kind, count in plan.counts.items() if count}
+    count = _Count(kinds, {problem.doc_key: problem.reason for problem in plan.problems})
+    if not exact or plan.refusals:
+        count.tokens = plan.estimated_tokens
+    elif plan.to_read:
+        _read(settings, pipeline, plan, ledger, count, on_progress, cached)
+    return _preview(settings, pipeline, plan, count, exact)
 
 
 def _read(
@@ -99,6 +117,7 @@ def _read(
     ledger: Ledger,
     count: _Count,
     on_progress: Callable[[Progress], None],
+    cached: Callable[[Sequence[bytes]], set[bytes]],
 ) -> None:
     from vectorstore.cache import VectorCache
     from vectorstore.chunks import Chunker
@@ -124,7 +143,7 @@ def _read(
         count.kinds[reading.kind] = count.kinds.get(reading.kind, 0) + 1
         count.kinds["deleted"] = count.kinds.get("deleted", 0) - bool(reading.moved_from)
         wanted = [reading.hashes[number] for number in reading.write]
-        known = (cache.known(wanted) if cache else set()) | seen
+        known = (cache.known(wanted) if cache else set()) | cached(wanted) | seen
         count.chunks += len(wanted)
         count.cached += sum(hash_ in known for hash_ in wanted)
         for number in reading.write:

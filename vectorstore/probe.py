@@ -36,8 +36,8 @@ class ProbeResult:
     Attributes:
         ok: it answered.
         outcome: ``answered``; ``crashed``; ``hung``, did not end in time; ``grew``, a file or its memory, to the limit;
-            ``error``, it raised, or could not find one of the vectors that it was asked for; ``not_run``, nothing can
-            be said.
+            ``error``, it raised, or found not one of the vectors that a collection was asked for; ``not_run``, nothing
+            can be said.
         detail: a line for a person.
         collection: where it stopped; empty when all answered.
         counts: rows by collection, as Chroma counts them.

@@ -56,9 +56,7 @@ def limit_process(request: dict[str, Any]) -> None:
         # Between the two lies room for SIGXCPU: at the hard limit of CPU time it is SIGKILL.
         top = most + 10 if hard == resource.RLIM_INFINITY else min(most + 10, hard)
         resource.setrlimit(which, (min(most, top), top))
-    signal.signal(
-        signal.SIGXFSZ, signal.SIG_DFL
-    )  # Python ignores it, and Chroma would go on with what it couldn't write
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, and Chroma would go on with half a file
     signal.alarm(request["alarm_s"])  # ends a hang when the parent is gone, whoever holds the interpreter's lock
     os.nice(request["niceness"])
     with contextlib.suppress(OSError):  # when memory runs short, it shall be this process that goes

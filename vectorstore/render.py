@@ -25,27 +25,36 @@ _COLOURS = {
 }  # fmt: skip
 
 
+_UNITS = {"read": "row", "health": "chunk"}  # by what is under way
+
+
 @contextlib.contextmanager
-def bar(verb: str, *, quiet: bool = False, unit: str = "doc") -> Iterator[Callable[[Progress], None]]:
+def bar(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on standard error, if that is a terminal: documents, chunks, tokens, dollars, rate, time left."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
         return
-    shown: list[Any] = []
+    shown: dict[str, Any] = {}  # by what is under way: one thing follows the other
 
     def advance(progress: Progress) -> None:
-        if not shown:
+        if progress.command not in shown:
             from tqdm import tqdm
 
-            shown.append(tqdm(total=progress.documents_total, desc=verb, unit=unit, dynamic_ncols=True, leave=False))
+            for each in shown.values():
+                each.close()
+            unit, total = _UNITS.get(progress.command, "doc"), progress.documents_total
+            shown[progress.command] = tqdm(
+                total=total, desc=progress.command, unit=unit, dynamic_ncols=True, leave=False
+            )
+        line = shown[progress.command]
         tokens = f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.4f}"
-        shown[0].set_postfix_str(f"{progress.chunks_written:,} chunks, {tokens}", refresh=False)
-        shown[0].update(progress.documents_done - shown[0].n)  # draws ten times a second at most
+        line.set_postfix_str(f"{progress.chunks_written:,} chunks, {tokens}", refresh=False)
+        line.update(progress.documents_done - line.n)  # draws ten times a second at most
 
     try:
         yield advance
     finally:
-        for each in shown:
+        for each in shown.values():
             each.close()
 
 

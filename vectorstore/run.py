@@ -62,7 +62,7 @@ class Run:
         self._embedder = make_embedder(settings)  # a missing key or an unknown price stops a run before it starts
         self._budget = self._open_budget()
         self._cache = VectorCache(settings.hashes / "cache.sqlite3", pipeline.embedding, settings.dimension, clock)
-        plan.generation = self._started(plan.generation)
+        plan.generation = ledger.begin(plan.generation)
         self._files = StoreFiles(settings, plan.presence.damages, {pipeline.embedding: self._cache})
         self._writing = self._writing_stage(plan.generation)
         self._embedding = self._embedding_stage()
@@ -179,13 +179,6 @@ class Run:
         for collection, ids in by_collection.items():
             store.delete(collection, ids)
             self._progress.add(chunks_deleted=len(ids))
-
-    def _started(self, generation: Generation) -> Generation:
-        if not generation.id:
-            return self._ledger.start_generation(generation.template, generation.pipeline, generation.state)
-        if self._ledger.generation_of(generation.id) != generation:
-            self._ledger.set_pipeline(generation)
-        return generation
 
     def _open_budget(self) -> Budget:
         settings, embedder = self._settings, self._embedder

@@ -1,4 +1,4 @@
-"""The Chroma store, embedded or behind a server: the one module that imports chromadb.
+"""The Chroma store, embedded or behind a server: beside `probe_child` the one module that imports chromadb.
 
 Every write is split to what Chroma takes at once and is read back. Nothing here decides what to write.
 """
@@ -35,6 +35,15 @@ class Rows(NamedTuple):
     vectors: NDArray[np.float32]
     documents: list[str]
     metadatas: list[dict[str, str | int]]
+
+
+class StoredRow(NamedTuple):
+    """A row as the store holds it, whoever wrote it; ``vector`` is float32 of shape ``(dimension,)``."""
+
+    id: str
+    document: str | None
+    metadata: Mapping[str, Any]
+    vector: NDArray[np.float32]
 
 
 class Hit(NamedTuple):
@@ -93,17 +102,7 @@ class Store:
                 embedding_function=None,
             )
             return
-        made_by = (found.metadata or {}).get(PIPELINE_KEY)
-        if made_by is None:
-            raise Refused(
-                f"the collection {name!r} is there and Vectorkeep did not make it",
-                "give `collection` another name in vectorkeep.toml",
-            )
-        if made_by != pipeline:
-            raise PipelineMismatch(
-                f"the collection {name!r} holds vectors of {made_by}; the settings ask for {pipeline}",
-                "put the old settings back, or give `collection` a new name",
-            )
+        refuse_others(name, (found.metadata or {}).get(PIPELINE_KEY), pipeline)
         self._collections[name] = found
 
     def upsert(self, name: str, rows: Rows) -> None:
@@ -242,6 +241,24 @@ class Store:
             found.update(zip(answer["ids"], answer["embeddings"], strict=True))
         return found
 
+    def read_rows(self, name: str, ids: Sequence[str]) -> list[StoredRow]:
+        """The rows of some ids, as far as they are there, in Chroma's order.
+
+        Raises:
+            Damaged: Chroma can't read them.
+        """
+        rows: list[StoredRow] = []
+        try:
+            collection = self._collection(name)
+            for start in range(0, len(ids), self.batch):
+                part = list(ids[start : start + self.batch])
+                answer = collection.get(ids=part, include=["documents", "metadatas", "embeddings"])
+                columns = (answer[key] for key in ("ids", "documents", "metadatas", "embeddings"))
+                rows += [StoredRow(id_, text, meta or {}, vec) for id_, text, meta, vec in zip(*columns, strict=True)]
+        except Exception as error:
+            raise Damaged(f"Chroma can't read rows of {name!r}: {error}", "restore it from a backup") from error
+        return rows
+
     def query(self, name: str, vector: NDArray[np.float32], limit: int) -> list[Hit]:
         """The ``limit`` nearest chunks to a vector of shape ``(dimension,)``."""
         collection = self._collection(name, make=False)
@@ -307,6 +324,24 @@ class _StoredIds:
             self._db.close()
 
 
+def refuse_others(name: str, made_by: str | None, pipeline: str) -> None:
+    """See that a collection that is there may be written to: ``made_by`` is its pipeline, ``None`` if it is not ours.
+
+    Raises:
+        PipelineMismatch, Refused: see ``Store.prepare``.
+    """
+    if made_by is None:
+        raise Refused(
+            f"the collection {name!r} is there and Vectorkeep did not make it",
+            "give `collection` another name in vectorkeep.toml",
+        )
+    if made_by != pipeline:
+        raise PipelineMismatch(
+            f"the collection {name!r} holds vectors of {made_by}; the settings ask for {pipeline}",
+            "put the old settings back, or give `collection` a new name",
+        )
+
+
 def chunk_id(doc_key: str, number: int) -> str:
     """A chunk's id in the store."""
     return f"{doc_key}#{number:05d}"
@@ -318,7 +353,10 @@ def chunk_ids(doc_key: str, numbers: Iterable[int]) -> list[str]:
 
 
 def allow_open_files() -> None:
-    """Chroma keeps the index files of a fifth as many collections open as a process may have; too few fail a write."""
+    """Raise this process's limit where it is low: with too few, Chroma fails a write, or to open an index.
+
+    It keeps the index files of a fifth as many collections open as a process may have open files.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)

@@ -196,14 +196,14 @@ class StoreChecks:
             self._view.found.add("layout", f"{unknown}: the store was looked at through Chroma, in a copy")
         if not self._probe_copy(None):
             return
-        from vectorstore.probe_copy import copy_store, throwaway_folder
+        from vectorstore.probe_copy import Changed, NotCopied, copy_store, throwaway_folder
         from vectorstore.store import Store
 
         folder = self._stack.enter_context(throwaway_folder(Path(tempfile.gettempdir())))
         try:
             copy = copy_store(self._store, folder / "store", None)
             store = Store(replace(self._view.settings, chroma_path=copy.path, chroma_url=""))
-        except (VectorkeepError, OSError) as error:
+        except (Changed, NotCopied, VectorkeepError, OSError) as error:
             self._view.found.add("probe", f"a copy could not be opened: {error}")
             return
         self._stack.callback(store.close)

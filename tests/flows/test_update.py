@@ -20,10 +20,11 @@ from prefect.exceptions import ParameterTypeError
 from prefect.settings import PREFECT_API_URL
 
 from flows.update import update
-from tasks import artifacts
+from tasks import artifacts, pages, update_pages
 from tasks.by_hand import run_by_hand
+from tasks.runs import is_transient
 from tasks.states import exit_code
-from tasks.update import is_transient, update_documents
+from tasks.update import update_documents
 from tasks.watching import watched
 from tests.flows.conftest import Shown, Workspace
 from tests.support.embeddings_server import EmbeddingsServer
@@ -104,7 +105,7 @@ class TestStates:
         run(workspace)  # the file was so new that it is read once more
         _, shown = run(workspace)
         assert (shown.state.name, shown.state.message) == ("Completed", "1 unchanged; $0.000000")
-        assert "Plan: nothing to do, 1 unchanged" in shown.artifact(artifacts.PLAN)
+        assert "Plan: nothing to do, 1 unchanged" in shown.artifact(update_pages.PLAN)
 
     def test_capped_and_the_next_run_goes_on(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
         workspace.settings(embedder="openai", batch_texts=2, concurrency=1)
@@ -113,7 +114,7 @@ class TestStates:
         assert (shown.state.type.value, shown.state.name) == ("FAILED", "Capped")
         assert ". Next: " in shown.state.message
         assert exit_code(state) == 3
-        page = shown.artifact(artifacts.UPDATE)
+        page = shown.artifact(update_pages.UPDATE)
         assert page.startswith("## Capped: ")
         assert "> **Next:** " in page
         _, shown = run(workspace)
@@ -136,7 +137,7 @@ class TestStates:
         assert (shown.state.type.value, shown.state.name) == ("FAILED", "Refused")
         assert "20 of 30 documents would be deleted" in shown.state.message
         assert exit_code(state) == 5
-        assert "> **Refused:** 20 of 30" in shown.artifact(artifacts.PLAN)
+        assert "> **Refused:** 20 of 30" in shown.artifact(update_pages.PLAN)
         _, shown = run(workspace, dry_run=True)
         assert shown.state.name == "Refused"
         _, shown = run(workspace, max_deletes=20)
@@ -158,8 +159,8 @@ class TestStates:
         assert shown.state.message.startswith("1 document failed, ")
         assert shown.state.message.endswith("Next: the others were written; the next run tries these again")
         assert exit_code(state) == 1
-        assert shown.artifact(artifacts.UPDATE).startswith("## Completed in part: 2 added\n")
-        (row,) = json.loads(shown.artifact(artifacts.FAILURES))
+        assert shown.artifact(update_pages.UPDATE).startswith("## Completed in part: 2 added\n")
+        (row,) = json.loads(shown.artifact(update_pages.FAILURES))
         assert row["document"] == HOSTILE.replace("/", "")
 
     def test_locked_is_not_tried_again(self, workspace: Workspace) -> None:
@@ -223,15 +224,15 @@ class TestShown:
         assert embeddings_server.requests == requests
         assert (shown.run.name, shown.state.name) == ("plan changed", "Completed")
         assert shown.state.message.startswith("1 added, 1 changed, 1 deleted; would cost $0.00000")
-        page = shown.artifact(artifacts.PLAN)
+        page = shown.artifact(update_pages.PLAN)
         assert page.startswith("## Plan: 1 added, 1 changed, 1 deleted\n")
         assert f"| tokens to pay | {state.result().tokens} |" in page
         assert "(cap $5.00)" in page
         assert "| docs\\_x |  | 1 |  |" in page
-        assert json.loads(shown.artifact(artifacts.COLLECTIONS))[2] == {
+        assert json.loads(shown.artifact(update_pages.COLLECTIONS))[2] == {
             "collection": "docs_z", "added": 1, "changed": 0, "deleted": 0,
         }  # fmt: skip
-        assert shown.artifact(artifacts.UPDATE) is None
+        assert shown.artifact(update_pages.UPDATE) is None
 
     def test_a_plan_dearer_than_the_cap_says_so(
         self, workspace: Workspace, embeddings_server: EmbeddingsServer
@@ -239,7 +240,7 @@ class TestShown:
         workspace.settings(embedder="openai")
         workspace.write("a.md")
         _, shown = run(workspace, dry_run=True, max_cost_usd=0)
-        assert "the update would end as Capped" in shown.artifact(artifacts.PLAN)
+        assert "the update would end as Capped" in shown.artifact(update_pages.PLAN)
 
     def test_an_update_shows_plan_progress_report_and_tables(
         self, workspace: Workspace, embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
@@ -249,14 +250,14 @@ class TestShown:
         workspace.write("x/a.md", "y/b.md", "y/c.md")
         embeddings_server.configure({"latency_s": 0.1})
         _, shown = run(workspace)
-        assert shown.artifact(artifacts.PLAN).startswith("## Plan: 3 added\n")
-        page = shown.artifact(artifacts.UPDATE)
+        assert shown.artifact(update_pages.PLAN).startswith("## Plan: 3 added\n")
+        page = shown.artifact(update_pages.UPDATE)
         assert page.startswith("## Completed: 3 added\n")
         assert "| chunks written | 3: 3 embedded, 0 without paying |" in page
         assert shown.artifact(artifacts.PROGRESS) == 100
         (described,) = [each["description"] for each in shown.artifacts if each["key"] == artifacts.PROGRESS]
         assert described.startswith("update: 3 of 3 documents · 3 chunks written · ")
-        assert json.loads(shown.artifact(artifacts.COLLECTIONS)) == [
+        assert json.loads(shown.artifact(update_pages.COLLECTIONS)) == [
             {"collection": "docs_x", "added": 1}, {"collection": "docs_y", "added": 2},
         ]  # fmt: skip
 
@@ -280,7 +281,7 @@ class TestShown:
         assert embeddings_server.key not in json.dumps(shown.artifacts) + str(shown.run)
 
     def test_names_cannot_inject_markdown(self) -> None:
-        shown = artifacts._escaped(HOSTILE + "\n# heading")
+        shown = pages.escaped(HOSTILE + "\n# heading")
         assert "\n" not in shown
         assert "\\!\\[x\\]\\(http:" in shown
         assert "\\<img\\>\\`" in shown

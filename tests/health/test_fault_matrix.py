@@ -8,6 +8,12 @@ from tests.support.damage import DAMAGES, Scene
 from tests.support.looking import look, named, traces
 from vectorstore.findings import Depth, Severity
 
+# Chroma crashes on some, raises on some, and answers on some; making it try takes longer than all else.
+PROBED = (
+    "header_slot_size_flipped", "data_level0_cut_to_50%", "links_flipped", "link_list_size_flipped", "id_map_lacks_ids",
+    "vectors_doubled", "schema_torn",
+)  # fmt: skip
+
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_found_at_deep(name: str, scene: Scene) -> None:
@@ -15,7 +21,7 @@ def test_found_at_deep(name: str, scene: Scene) -> None:
     damage = DAMAGES[name]
     damage.apply(scene)
     before = traces(scene.workspace)
-    report = look(scene.workspace, verify_content=damage.contents)
+    report = look(scene.workspace, verify_content=damage.contents, probe=name in PROBED)
     assert traces(scene.workspace) == before
     assert named(report, damage.severity).keys() & damage.expect, (damage.text, named(report, Severity.INFO))
     wrong = named(report).keys() - damage.expect - damage.also

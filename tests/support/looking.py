@@ -16,7 +16,6 @@ from typing import Any
 
 from tests.support.workbench import _FORKS, FILE_LIMIT, Row, Workspace, read_store
 from vectorstore.findings import Depth, HealthReport, Severity
-from vectorstore.health import TURN
 from vectorstore.settings import Settings
 
 TIMEOUT_S = 120
@@ -84,11 +83,11 @@ def _rows(settings: Settings) -> dict[str, Row]:
 
 
 def traces(workspace: Workspace) -> dict[str, str]:
-    """Digest, size, time and mode of everything in a workspace. Left out are the file that says which rows a standard
-    check takes next, and SQLite's -shm: memory that processes share, made anew by whoever opens a log."""
+    """Digest, size, time and mode of everything in a workspace, but SQLite's -shm: memory that processes share, made
+    anew by whoever opens a log."""
     found = {}
     for path in workspace.root.rglob("*"):
-        if path.name not in (TURN, ".hashes") and not path.name.endswith("-shm"):
+        if path.name != ".hashes" and not path.name.endswith("-shm"):
             about = path.lstat()
             content = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             found[str(path)] = f"{content} {about.st_size} {about.st_mtime_ns} {about.st_mode:o}"

@@ -15,6 +15,7 @@ from typing import Any
 import chromadb
 import chromadb.api.rust  # noqa: F401
 
+import vectorstore.adopt
 import vectorstore.embedders.openai
 import vectorstore.run
 import vectorstore.search  # noqa: F401

@@ -472,7 +472,7 @@ def test_repair_without_a_cache_uses_what_it_moved_aside(store: Path, tmp_path: 
     assert_holds(store, "pages", EXPECTED)
 
 
-_HALF_A_TRANSACTION = """
+HALF_A_TRANSACTION = """
 import os, signal, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute("PRAGMA cache_size = 1")
@@ -487,7 +487,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_journal_left_behind_is_read_round_and_kept(store: Path, tmp_path: Path) -> None:
     """A killed transaction is no damage: the audit sees the state before it, and Chroma rolls it back."""
     sound = digests(store)
-    command = [sys.executable, "-c", _HALF_A_TRANSACTION, str(files.sqlite_path(store))]
+    command = [sys.executable, "-c", HALF_A_TRANSACTION, str(files.sqlite_path(store))]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     before = digests(store)
     assert before["chroma.sqlite3"] != sound["chroma.sqlite3"] and "chroma.sqlite3-journal" in before

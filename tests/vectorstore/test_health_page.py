@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -26,6 +28,7 @@ from vectorstore.health_style import STYLE
 from vectorstore.health_tables import ROWS
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
+ROOT = Path(__file__).parents[2]
 DAY = 86_400
 
 
@@ -356,6 +359,27 @@ def test_a_report_that_can_not_be_written_is_an_error_with_a_next_step(tmp_path:
     assert caught.value.exit_code == 2
     assert caught.value.hint
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.json"]
+
+
+def test_a_report_that_a_full_disk_cuts_leaves_the_old_one(tmp_path: Path) -> None:
+    script = f"""
+import resource, signal
+from pathlib import Path
+from tests.support.health_reports import make_report
+from vectorstore.errors import ConfigurationError
+from vectorstore.health_files import write_report
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_report(make_report(), Path({str(tmp_path / "report.html")!r}))
+except ConfigurationError as error:
+    print(error)
+"""
+    (tmp_path / "report.html").write_text("the old one")
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert "can't be written" in done.stdout, done.stderr
+    assert (tmp_path / "report.html").read_text() == "the old one"
+    assert os.listdir(tmp_path) == ["report.html"]
 
 
 def test_a_figure_that_json_can_not_say_is_left_out(tmp_path: Path) -> None:

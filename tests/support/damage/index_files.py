@@ -86,6 +86,20 @@ def links_forgotten(scene: Scene) -> None:
         slots["count"] = 0
 
 
+@damage("self_query recall", TORN)
+def links_shuffled(scene: Scene) -> None:
+    """Every link on the lowest level leads to a slot drawn at random."""
+    with scene.slots() as slots:
+        slots["links"] = np.random.default_rng(5).integers(0, len(slots), slots["links"].shape)
+
+
+@damage("self_query recall", TORN)
+def links_to_one_slot(scene: Scene) -> None:
+    """Every link on the lowest level leads to the same slot."""
+    with scene.slots() as slots:
+        slots["links"] = 7
+
+
 @damage("index", TORN)
 def label_flipped(scene: Scene) -> None:
     """The labels of five slots are numbers that no id has."""

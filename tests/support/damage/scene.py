@@ -161,7 +161,7 @@ def build(root: Path, server: ServerProcess) -> Scene:
     """The workspace that every damage starts from a copy of, and the one of the day before."""
     workspace = Workspace(
         root / "base", server, dimensions=DIMENSION, collection="docs_{folder}", trust_ctime=False, batch_texts=256,
-        store_batch=200,
+        store_batch=200, probe_max_mb=0,
     )  # fmt: skip
     _write(workspace, {f"guide/page-{n:03d}.md": document(n, 20) for n in range(70)})
     _write(workspace, {f"notes/page-{n:03d}.md": document(("note", n), 20) for n in range(70)})

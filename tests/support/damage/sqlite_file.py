@@ -145,7 +145,7 @@ def _sql(statement: str, collection: str = GUIDE) -> Apply:
     return apply
 
 
-@damage("layout", mends=False)
+@damage("layout", "probe", mends=False)
 def migrations_of_another_version(scene: Scene) -> None:
     """The store says that a later Chroma has changed its layout."""
     scene.sql("INSERT INTO migrations VALUES ('sysdb', 11, '00011-new.sqlite.sql', '', '')")
@@ -153,7 +153,7 @@ def migrations_of_another_version(scene: Scene) -> None:
 
 register(
     _sql("DELETE FROM migrations WHERE dir = 'metadb' AND version > 3"), "migrations_lost",
-    "The last migrations are not noted", expect="layout", mends=False,
+    "The last migrations are not noted", expect="layout", also="probe", mends=False,
 )  # fmt: skip
 register(
     _sql("DROP TABLE embedding_fulltext_search"), "fulltext_dropped", "The full-text index is gone",

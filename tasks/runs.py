@@ -1,0 +1,33 @@
+"""What all tasks share: how long they may take, what is tried again, and what a parameter left out means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import State, Task
+from prefect.client.schemas.objects import TaskRun
+from prefect.logging import get_run_logger
+
+from tasks import states
+from vectorstore.errors import EmbeddingFailed, QuotaExhausted, VectorkeepError
+
+HOUR = 3600.0
+
+
+def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again may help: the provider failed although each request was tried several times."""
+    transient = isinstance(state.data, EmbeddingFailed) and not isinstance(state.data, QuotaExhausted)
+    if transient:
+        get_run_logger().warning("the provider fails; what was paid is kept, the rest will be tried again")
+    return transient
+
+
+def given(value: float) -> Any:
+    """``None``, which the library takes for "as in the settings", for -1."""
+    return None if value == -1 else value
+
+
+def stopped_by(error: VectorkeepError) -> State[Any]:
+    """The state for an error before there was a report; the log has it, too."""
+    get_run_logger().error(str(error))
+    return states.failed(error)
