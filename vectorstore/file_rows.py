@@ -296,8 +296,8 @@ class _Vectors:
         facts = VectorFacts(slots >= 0, self._facts.squares[slots], self._facts.digests[slots])
         queued = [row for row, id_ in enumerate(ids) if id_ in self._queued or id_ in self._gone]
         if queued:
-            for whole, part in zip(facts, facts_of(*self.read([ids[row] for row in queued])), strict=True):
-                whole[queued] = part
+            newer = facts_of(*self.read([ids[row] for row in queued]))
+            facts.there[queued], facts.squares[queued], facts.digests[queued] = newer
         return facts
 
     def _slots_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
