@@ -32,6 +32,7 @@ CREATE TABLE vectors (
 CREATE UNIQUE INDEX vectors_by_hash ON vectors (embedding, hash);
 """
 _DAY = 86_400
+_PAGE = 10_000  # hashes
 _SQL_VARIABLES = 500  # a statement; SQLite's own limit is higher, the statement cache likes few sizes
 
 
@@ -82,6 +83,20 @@ class VectorCache:
     def known(self, hashes: Sequence[bytes]) -> set[bytes]:
         """Which of ``hashes`` are here, without reading the vectors."""
         return {row[0] for row in self._rows("hash", hashes)}
+
+    def hash_prefixes(self) -> Iterator[NDArray[np.uint64]]:
+        """The first 64 bits of every hash that is here, in pages, shape ``(hashes,)``; no vector is read."""
+        import numpy as np
+
+        sql = "SELECT hash FROM vectors WHERE embedding = ? AND hash > ? AND length(hash) = 16 ORDER BY hash LIMIT ?"
+        last = b""
+        while True:
+            with self._transaction():
+                page = self._db.execute(sql, (self._embedding, last, _PAGE)).fetchall()
+            if not page:
+                return
+            last = page[-1][0]
+            yield np.frombuffer(b"".join(hash_ for (hash_,) in page), "<u8")[::2]
 
     def put_many(self, hashes: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
         """Keep ``vectors`` (float32, shape ``(len(hashes), dimension)``); durable against a kill on return."""

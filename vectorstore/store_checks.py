@@ -116,11 +116,11 @@ class StoreChecks:
         self.damages = index.damages
         from vectorstore.file_rows import FileRows
 
-        reader = FileRows(self._store, db, index.unreadable, index.slots)
+        reader = FileRows(self._store, db, index.unreadable, index.facts)
         self._stack.callback(reader.close)
         AllRows(self._view, reader, {str(each.collection_id) for each in self.damages}).run()
         if self._view.choice.deep and not self._at_work:
-            self._check_search(db, index.unreadable)
+            self._check_search(db, index)
             self._probe(reader)
 
     def _check_sqlite(self, db: sqlite3.Connection) -> None:
@@ -143,20 +143,27 @@ class StoreChecks:
         """Audit the index files."""
         from vectorstore.chroma_files import list_collections
         from vectorstore.index_checks import IndexChecks, check_index
+        from vectorstore.search_checks import queries_each
 
         if not self._view.choice.standard:
             return IndexChecks()
         if self._at_work:
             self._view.notes.append("a writer is at work: index files and vectors were not looked at")
             return IndexChecks(unreadable=frozenset(each.id for each in list_collections(db, self._store)))
-        return check_index(self._store, db, self._view.found, vectors=self._view.choice.deep)
+        deep = self._view.choice.deep
+        queries = queries_each(db, self._store) if deep else 0
+        return check_index(
+            self._store, db, self._view.found, vectors=deep, queries=queries, seed=self._view.choice.part
+        )
 
     # -- what search answers -------------------------------------------------------------------------------------
 
-    def _check_search(self, db: sqlite3.Connection, unreadable: frozenset[str]) -> None:
+    def _check_search(self, db: sqlite3.Connection, index: IndexChecks) -> None:
+        from vectorstore.chroma_files import list_collections
         from vectorstore.search_checks import ask_files, check_search
 
-        check_search(db, self._store, unreadable, self._view.found, self._view.choice.part)
+        readable = [each for each in list_collections(db, self._store) if each.id not in index.unreadable]
+        check_search(readable, index.quality, self._view.found)
         self._check_canaries(lambda names, queries, k: ask_files(db, self._store, names, queries, k))
 
     def _check_canaries(self, ask: Callable[[list[str], dict[str, NDArray[np.float32]], int], Answers]) -> None:
