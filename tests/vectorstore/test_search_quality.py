@@ -82,6 +82,7 @@ def test_a_sound_index_finds_nearly_all(store: Path, name: str) -> None:
     assert (found.self_found, found.self_total) == (20, 20)
     assert found.recall_total == 200 and found.recall_found >= 196
     assert found.links_near >= 0.97 * found.links_total > 100
+    assert found.stranded == 0
 
 
 @pytest.mark.parametrize("name", [*(f"coarse-{space}" for space in SPACES), "coarse-deleted"])
@@ -155,7 +156,7 @@ def test_a_short_vector_need_not_find_itself_under_ip(store: Path) -> None:
 def test_of_few_vectors_all_are_asked_for(store: Path) -> None:
     found = quality(store, "seven")
     assert (found.self_found, found.self_total, found.recall_found, found.recall_total) == (7, 7, 49, 49)
-    assert found.links_total == 0
+    assert found.links_total == found.stranded == 0
 
 
 def test_hard_vectors_are_told_apart_from_a_damaged_index(store: Path) -> None:
@@ -163,6 +164,7 @@ def test_hard_vectors_are_told_apart_from_a_damaged_index(store: Path) -> None:
     found = quality(store, "noise")
     assert found.recall_found < 0.6 * found.recall_total
     assert found.links_near == found.links_total > 100
+    assert found.stranded == 0
 
 
 def test_looking_changes_nothing(store: Path) -> None:
@@ -201,11 +203,20 @@ def test_links_that_lead_anywhere_are_seen(folder: Path) -> None:
 
 
 def test_links_that_are_gone_are_seen(folder: Path) -> None:
+    """Those that are left are near, as they should be: what tells is that searches end early."""
     slots = slots_of(folder)
     slots["count"] = np.minimum(slots["count"], 1)
     slots.flush()
     found = measure_copy(folder)
     assert found.recall_found < 0.2 * found.recall_total and found.self_found < 0.2 * found.self_total
+    assert found.links_near >= 0.9 * found.links_total > 0 and found.stranded >= 15
+
+
+def test_links_gone_from_every_other_slot_are_seen(folder: Path) -> None:
+    slots = slots_of(folder)
+    slots["count"][::2] = 0
+    slots.flush()
+    assert 3 <= measure_copy(folder).stranded
 
 
 def test_vectors_at_the_wrong_place_are_seen(folder: Path) -> None:
