@@ -32,6 +32,7 @@ CREATE TABLE vectors (
 CREATE UNIQUE INDEX vectors_by_hash ON vectors (embedding, hash);
 """
 _DAY = 86_400
+_PAGE = 10_000  # hashes
 _SQL_VARIABLES = 500  # a statement; SQLite's own limit is higher, the statement cache likes few sizes
 
 
@@ -54,6 +55,7 @@ class VectorCache:
         readonly: bool = False,
     ) -> None:
         self._dimension, self._clock, self._lock = dimension, clock, threading.Lock()
+        self._readonly = readonly
         self._path, self._suspect = path, path.with_name(path.name + ".suspect")
         self.damage = ""  # for a finding: what was wrong with the file
         if not readonly:
@@ -81,6 +83,20 @@ class VectorCache:
     def known(self, hashes: Sequence[bytes]) -> set[bytes]:
         """Which of ``hashes`` are here, without reading the vectors."""
         return {row[0] for row in self._rows("hash", hashes)}
+
+    def hash_prefixes(self) -> Iterator[NDArray[np.uint64]]:
+        """The first 64 bits of every hash that is here, in pages, shape ``(hashes,)``; no vector is read."""
+        import numpy as np
+
+        sql = "SELECT hash FROM vectors WHERE embedding = ? AND hash > ? AND length(hash) = 16 ORDER BY hash LIMIT ?"
+        last = b""
+        while True:
+            with self._transaction():
+                page = self._db.execute(sql, (self._embedding, last, _PAGE)).fetchall()
+            if not page:
+                return
+            last = page[-1][0]
+            yield np.frombuffer(b"".join(hash_ for (hash_,) in page), "<u8")[::2]
 
     def put_many(self, hashes: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
         """Keep ``vectors`` (float32, shape ``(len(hashes), dimension)``); durable against a kill on return."""
@@ -173,7 +189,8 @@ class VectorCache:
         except UNREADABLE as error:
             if not is_damage(error):
                 raise
-            self._suspect.touch()
+            if not self._readonly:
+                self._suspect.touch()
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> Damaged:

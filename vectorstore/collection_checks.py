@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vectorstore.faults import Faults
-from vectorstore.ledger import ChunkRecord, Generation, Ledger
-from vectorstore.row_checks import Expected, check_page, norm_histogram
+from vectorstore.ledger import Generation, Ledger, count_packed, unpack_chunk
+from vectorstore.row_checks import Expected, check_page, hash_texts, norm_histogram
 from vectorstore.rows import PAGE, Page, RowReader, StoredCollection
 from vectorstore.vector_facts import VectorFacts
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Known = tuple[Ledger, Generation]
+_DIGITS = 12  # of a chunk's number at most
+Place = tuple[bytes, int]
+"""The chunks of a document as the ledger packs them, and which of them."""
 
 
 class CollectionPass:
@@ -60,35 +63,40 @@ class CollectionPass:
         accounted = 0
         for page in self._reader.ids(self._collection):
             self.stored += len(page)
-            accounted += self._check_ids(page)
+            places = self._check_ids(page)
+            accounted += len(places)
             if rows:
                 some = page if chosen is None else [id_ for id_ in page if chosen(id_)]
                 for start in range(0, len(some), PAGE):
-                    self._check_rows(some[start : start + PAGE], duplicates=duplicates)
+                    self._check_rows(some[start : start + PAGE], places, duplicates=duplicates)
         if self._known and accounted != self._ledger_chunks:
             self._name_missing()
         if duplicates:
             self._check_duplicates()
 
-    def _check_ids(self, ids: Sequence[str]) -> int:
-        """How many of ``ids`` are chunks that the ledger has here; the others are faults."""
+    def _check_ids(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Those of ``ids`` that are chunks that the ledger has here; the others are faults."""
         if self._known is None:
-            return 0
+            return {}
         ledger, generation = self._known
         name, split = self._collection.name, [id_.rpartition("#") for id_ in ids]
-        places = ledger.places(generation.id, list({key for key, _, _ in split}))
+        documents = ledger.packed_chunks(generation.id, list({key: None for key, _, _ in split}))
+        places: dict[str, Place] = {}
         strangers, elsewhere = [], []
-        for id_, (key, _, number) in zip(ids, split, strict=True):
-            place = places.get(key)
-            if place is None or not _is_number(number, place[1]):
+        for id_, (key, _, text) in zip(ids, split, strict=True):
+            collection, chunks = documents.get(key, ("", b""))
+            number = _number(text)
+            if number is None or number >= count_packed(chunks):
                 strangers.append(id_)
-            elif place[0] != name:
+            elif collection != name:
                 elsewhere.append(id_)
+            else:
+                places[id_] = chunks, number
         if strangers:
             self._faults.add("orphans", name, strangers)
         if elsewhere:
             self._faults.add("two_places", name, elsewhere)
-        return len(ids) - len(strangers) - len(elsewhere)
+        return places
 
     def _name_missing(self) -> None:
         """The ledger's chunks that are not there; asked for only when the numbers differ."""
@@ -98,38 +106,27 @@ class CollectionPass:
             there = self._reader.present(self._collection, ids)
             self._faults.add("missing", self._collection.name, (id_ for id_ in ids if id_ not in there))
 
-    def _check_rows(self, ids: Sequence[str], *, duplicates: bool) -> None:
+    def _check_rows(self, ids: Sequence[str], places: Mapping[str, Place], *, duplicates: bool) -> None:
         page, facts = self._reader.examine(self._collection, ids)
         self.checked += len(page.ids)
-        expected = Expected(self._records(page.ids), unit=self._collection.space == "cosine" or self._known is not None)
-        for check, rows in check_page(page, facts, expected):
+        texts = hash_texts(page)
+        records = [unpack_chunk(*places[id_]) if id_ in places else None for id_ in page.ids]
+        expected = Expected(records, unit=self._collection.space == "cosine" or self._known is not None)
+        for check, rows in check_page(page, texts, facts, expected):
             if self._known:  # a stranger is at fault as such, whatever it holds
-                rows = [row for row in rows if expected.records[row] is not None]
+                rows = [row for row in rows if records[row] is not None]
             if rows:
                 self._faults.add(check, self._collection.name, (page.ids[row] for row in rows))
         if facts is not None:
             self.norms.update(norm_histogram(facts))
         if duplicates:
-            self._remember(page, facts)
+            self._remember(page, texts, facts)
 
-    def _records(self, ids: Sequence[str]) -> list[ChunkRecord | None]:
-        if self._known is None:
-            return [None] * len(ids)
-        ledger, generation = self._known
-        split = [id_.rpartition("#") for id_ in ids]
-        rows = ledger.documents_of(generation.id, list({key for key, _, _ in split}))
-        records: list[ChunkRecord | None] = []
-        for key, _, number in split:
-            row = rows.get(key)
-            known = row is not None and row.collection == self._collection.name and number.isdecimal()
-            records.append(row.chunks[int(number)] if row and known and int(number) < len(row.chunks) else None)
-        return records
-
-    def _remember(self, page: Page, facts: VectorFacts | None) -> None:
+    def _remember(self, page: Page, texts: Sequence[bytes], facts: VectorFacts | None) -> None:
         """64 bits of each text, and of each vector where no ledger vouches for it."""
         import numpy as np
 
-        self._texts.append(np.fromiter((hash(text) & _MASK for text in page.documents), np.uint64, len(page.ids)))
+        self._texts.append(np.frombuffer(b"".join(text[:8] for text in texts), "<u8"))
         if self._known is None and facts is not None:
             self._vectors.append(np.where(facts.there, facts.digests, np.uint64(0)))
             self._ids += page.ids
@@ -139,7 +136,7 @@ class CollectionPass:
 
         name = self._collection.name
         texts = np.concatenate(self._texts) if self._texts else np.zeros(0, np.uint64)
-        _, counts = np.unique(texts[texts != hash(None) & _MASK], return_counts=True)
+        _, counts = np.unique(texts[texts != 0], return_counts=True)
         self.copies = int((counts - 1).sum())
         if not self._vectors:
             return
@@ -156,12 +153,16 @@ class CollectionPass:
     """Rows whose text another row has already."""
 
 
-_MASK = (1 << 64) - 1
-
-
-def _is_number(text: str, chunks: int) -> bool:
-    """Whether a text is the number of one of so many chunks, in the form that ids have."""
-    return text.isdecimal() and int(text) < chunks and f"{int(text):05d}" == text
+def _number(text: str) -> int | None:
+    """The number of a chunk, from the form that it has in ids: five digits, and more only where they are needed."""
+    if (
+        not 5 <= len(text) <= _DIGITS
+        or not text.isdecimal()
+        or not text.isascii()
+        or (len(text) > 5 and text[0] == "0")
+    ):
+        return None
+    return int(text)
 
 
 def _ledger_ids(ledger: Ledger, generation: Generation, collection: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from heapq import heappop, heappush, heappushpop
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from vectorstore import hnsw_files as hnsw
 
@@ -27,6 +27,7 @@ DELETED = 1
 """The bit of a slot's mark that says so."""
 
 Space = Literal["ip", "cosine", "l2"]
+SPACES: tuple[Space, ...] = get_args(Space)
 Look = Callable[[Sequence[int]], tuple[list[float], list[bool]]]
 """Slots -> their distances to the query at hand, and whether they are live."""
 

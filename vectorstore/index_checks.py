@@ -6,17 +6,15 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
 from vectorstore.audit import Damage, DamageKind, audit
 from vectorstore.findings import Findings
+from vectorstore.search_quality import SearchQuality
+from vectorstore.slot_pass import SlotPass
 from vectorstore.vector_facts import SlotFacts
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # Found row by row, with their ids, where the rows are looked at: and they are, all of them, once one of these is there.
 _BY_ROW = {DamageKind.VECTORS_NOT_FINITE, DamageKind.VECTORS_ZERO}
@@ -40,33 +38,23 @@ SMALL = 2_000  # slots: a small index is never called bloated
 
 
 class IndexChecks(NamedTuple):
-    """What the audit found, ids of the collections whose vectors can't be read, and the facts of the slots."""
+    """What the audit found, ids of the collections whose vectors can't be read, and what was seen of the slots."""
 
     damages: Sequence[Damage] = ()
     unreadable: frozenset[str] = frozenset()
-    slots: Mapping[str, SlotFacts] = MappingProxyType({})
+    facts: Mapping[str, SlotFacts] = MappingProxyType({})
+    quality: Mapping[str, SearchQuality] = MappingProxyType({})
 
 
-class _Slots:
-    """A watcher that keeps the facts of every collection's slots."""
-
-    def __init__(self, *, vectors: bool) -> None:
-        self.facts: dict[str, SlotFacts] = {}
-        self._vectors = vectors
-
-    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header) -> None:
-        self._latest = self.facts[collection.id] = SlotFacts(header.slots, vectors=self._vectors)
-
-    def add(self, first: int, block: NDArray[np.void], squares: NDArray[np.float32]) -> None:
-        self._latest.add(first, block, squares)
-
-
-def check_index(store: Path, db: sqlite3.Connection, found: Findings, *, vectors: bool) -> IndexChecks:
-    """Audit all index files; ``vectors``: every vector is going to be checked."""
+def check_index(
+    store: Path, db: sqlite3.Connection, found: Findings, *, vectors: bool, queries: int, seed: int
+) -> IndexChecks:
+    """Audit all index files; the other arguments are ``slot_pass.SlotPass``'s."""
     for check in ("index", "index_ids", "bloat"):
         found.looked(check)
-    watcher = _Slots(vectors=vectors)
-    damages = audit(store, watcher=watcher)
+    slots = SlotPass(vectors=vectors, queries=queries, seed=seed)
+    damages = audit(store, watcher=slots)
+    slots.end()
     for damage in damages:
         if damage.kind not in _BY_ROW | _SAID_ELSEWHERE:
             found.add(
@@ -78,7 +66,7 @@ def check_index(store: Path, db: sqlite3.Connection, found: Findings, *, vectors
         if collection.id not in damaged and collection.has_folder:
             _check_bloat(store, db, collection, found)
     torn = (damage for damage in damages if damage.kind in _NO_VECTORS and damage.collection_id)
-    return IndexChecks(damages, frozenset(str(damage.collection_id) for damage in torn), watcher.facts)
+    return IndexChecks(damages, frozenset(str(damage.collection_id) for damage in torn), slots.facts, slots.quality)
 
 
 def _check_of(damage: Damage, store: Path, db: sqlite3.Connection) -> str:

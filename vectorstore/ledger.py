@@ -17,10 +17,14 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vectorstore.errors import Damaged
 from vectorstore.sqlite_errors import UNREADABLE, is_damage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Each entry takes the schema one version up; never edit one that was released.
 MIGRATIONS = (
@@ -78,6 +82,7 @@ class ChunkRecord(NamedTuple):
 _CHUNK = struct.Struct("<16sII")
 _DOCUMENT = "doc_key, collection, size, mtime_ns, ctime_ns, racy, tokens, content_hash, chunks"
 _SQL_VARIABLES = 500  # a statement
+_PAGE = 1_000  # rows
 
 
 class DocumentRow(NamedTuple):
@@ -183,27 +188,13 @@ class Ledger:
             )
             yield from map(_document, rows)
 
-    def documents_of(self, generation: int, doc_keys: Sequence[str]) -> dict[str, DocumentRow]:
-        """Those of ``doc_keys`` that are known, by key."""
+    def packed_chunks(self, generation: int, doc_keys: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """Collection and chunks of those of ``doc_keys`` that are known, by key; see ``count_packed``."""
         found = {}
         for start in range(0, len(doc_keys), _SQL_VARIABLES):
             page = doc_keys[start : start + _SQL_VARIABLES]
             marks = ",".join("?" * len(page))
-            sql = f"SELECT {_DOCUMENT} FROM documents WHERE generation = ? AND doc_key IN ({marks})"
-            for row in self._all(sql, generation, *page):
-                found[row[0]] = _document(row)
-        return found
-
-    def places(self, generation: int, doc_keys: Sequence[str]) -> dict[str, tuple[str, int]]:
-        """Collection and number of chunks of those of ``doc_keys`` that are known, by key."""
-        found = {}
-        for start in range(0, len(doc_keys), _SQL_VARIABLES):
-            page = doc_keys[start : start + _SQL_VARIABLES]
-            marks = ",".join("?" * len(page))
-            sql = (
-                f"SELECT doc_key, collection, length(chunks) / {_CHUNK.size} FROM documents"
-                f" WHERE generation = ? AND doc_key IN ({marks})"
-            )
+            sql = f"SELECT doc_key, collection, chunks FROM documents WHERE generation = ? AND doc_key IN ({marks})"
             found.update({key: (name, chunks) for key, name, chunks in self._all(sql, generation, *page)})
         return found
 
@@ -218,6 +209,19 @@ class Ledger:
             for (blob,) in self._db.execute("SELECT chunks FROM documents"):
                 for hash_, _, _ in _CHUNK.iter_unpack(blob):
                     yield hash_
+
+    def hash_prefixes(self) -> NDArray[np.uint64]:
+        """The first 64 bits of ``needed_hashes``, shape ``(chunks,)``: of millions, no two are alike by accident."""
+        import numpy as np
+
+        with self._guarded():
+            rows = self._db.execute("SELECT chunks FROM documents")
+            # A page of documents at a time: joined at once, all of the ledger would be in memory.
+            parts = [np.zeros(0, np.uint64)]
+            while page := rows.fetchmany(_PAGE):
+                chunks = np.frombuffer(b"".join(blob for (blob,) in page), f"<u8, V{_CHUNK.size - 8}")
+                parts.append(chunks["f0"].copy())
+        return np.concatenate(parts)
 
     def collections(self, generation: int) -> dict[str, tuple[int, int]]:
         """Documents and chunks by collection name."""
@@ -502,6 +506,16 @@ class Ledger:
 def pack_chunks(chunks: Iterable[ChunkRecord]) -> bytes:
     """Chunk records as the ledger stores them: 24 bytes each."""
     return b"".join(_CHUNK.pack(*chunk) for chunk in chunks)
+
+
+def count_packed(chunks: bytes) -> int:
+    """How many records ``pack_chunks`` was given."""
+    return len(chunks) // _CHUNK.size
+
+
+def unpack_chunk(chunks: bytes, number: int) -> ChunkRecord:
+    """One of them."""
+    return ChunkRecord._make(_CHUNK.unpack_from(chunks, number * _CHUNK.size))
 
 
 def _document(row: Any) -> DocumentRow:

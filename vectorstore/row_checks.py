@@ -18,6 +18,7 @@ from vectorstore.vector_facts import VectorFacts
 METADATA_KEYS = ("doc_key", "chunk", "heading", "tokens")  # in the order of the ledger's checksum
 NORM_TOLERANCE = 1e-3
 _NORM_STEP = 0.05
+_NO_TEXT = bytes(16)
 
 
 class Expected(NamedTuple):
@@ -32,20 +33,27 @@ Faults = Iterator[tuple[str, list[int]]]
 """Check and the numbers of the rows at fault."""
 
 
-def check_page(page: Page, facts: VectorFacts | None, expected: Expected) -> Faults:
-    """All checks of a page; ``facts``: of its vectors, where they can be read."""
-    yield "text", _wrong_texts(page, expected.records)
+def check_page(page: Page, texts: Sequence[bytes], facts: VectorFacts | None, expected: Expected) -> Faults:
+    """All checks of a page; ``texts``: its ``hash_texts``; ``facts``: of its vectors, where they can be read."""
+    yield "text", _wrong_texts(texts, expected.records)
     yield "metadata", _wrong_metadata(page, expected.records)
     if facts is not None:
         yield from check_vectors(facts, expected)
 
 
-def _wrong_texts(page: Page, records: Sequence[ChunkRecord | None]) -> list[int]:
+def hash_texts(page: Page) -> list[bytes]:
+    """The hash of every text as the ledger keeps it, 16 bytes; of a row without text, zeros."""
+    return [
+        _NO_TEXT if text is None else blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+        for text in page.documents
+    ]
+
+
+def _wrong_texts(texts: Sequence[bytes], records: Sequence[ChunkRecord | None]) -> list[int]:
     return [
         row
-        for row, (text, record) in enumerate(zip(page.documents, records, strict=True))
-        if record is not None
-        and (text is None or blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest() != record[0])
+        for row, (text, record) in enumerate(zip(texts, records, strict=True))
+        if record is not None and text != record[0]
     ]
 
 

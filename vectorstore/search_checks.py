@@ -11,6 +11,7 @@ from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
 from vectorstore.errors import VectorkeepError
 from vectorstore.findings import Findings, Severity
+from vectorstore.graph_search import EF_SEARCH, SPACES, Graph
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,41 +24,30 @@ if TYPE_CHECKING:
 
 QUERIES, FEWEST = 40, 3  # over all collections, and in each
 SOUND_LINKS = 0.9  # of an index's links lead to near vectors; in a damaged one half of them do
-SPACES = ("ip", "cosine", "l2")
+
+
+def queries_each(db: sqlite3.Connection, store: Path) -> int:
+    """How many of its own vectors every index is asked for."""
+    return max(FEWEST, QUERIES // max(1, len(files.list_collections(db, store))))
 
 
 def check_search(
-    db: sqlite3.Connection, store: Path, unreadable: frozenset[str], found: Findings, seed: int
-) -> None:  # fmt: skip
-    """Ask every index for some of its own vectors, from the files, as Chroma would."""
-    from vectorstore.graph_search import EF_SEARCH
-    from vectorstore.search_quality import measure
-
-    collections = [
-        each for each in files.list_collections(db, store)
-        if each.id not in unreadable and each.vector_seq and each.space in SPACES and each.has_folder
-    ]  # fmt: skip
+    collections: Sequence[files.StoredCollection], quality: Mapping[str, SearchQuality], found: Findings
+) -> None:
+    """Judge what the indexes of some collections answered, by collection id, when asked as Chroma would."""
     found.looked("self_query")
     found.looked("recall")
-    recalled = due = 0
-    for each in collections:
-        folder = store / each.vector_segment
-        try:
-            quality = measure(
-                folder, hnsw.read_header(folder, each.dimension), cast("Space", each.space),
-                ef_search=each.ef_search or EF_SEARCH, queries=max(FEWEST, QUERIES // len(collections)), seed=seed,
-            )  # fmt: skip
-        except hnsw.TornFileError:
-            continue  # the audit says it
-        recalled, due = recalled + quality.recall_found, due + quality.recall_total
-        _judge(each.name, quality, found)
+    asked = [(each.name, quality[each.id]) for each in collections if each.id in quality]
+    for name, answers in asked:
+        _judge(name, answers, found)
+    recalled, due = sum(each.recall_found for _, each in asked), sum(each.recall_total for _, each in asked)
     if due:
-        found.looked("recall", f"recall@10 is {recalled / due:.1%} over {len(collections)} collections")
+        found.looked("recall", f"recall@10 is {recalled / due:.1%} over {len(asked)} collections")
 
 
 def _judge(name: str, quality: SearchQuality, found: Findings) -> None:
     """Data without neighbours to speak of lowers recall too: only an index whose links lead anywhere is at fault."""
-    links = quality.links_near / quality.links_total if quality.links_total else 1.0
+    links = quality.links_near / quality.links_total if quality.links_total else 0.0
     mild = Severity.INFO if links >= SOUND_LINKS else None
     why = "its links are sound: it is the data" if mild else f"{links:.0%} of its links lead to near vectors"
     if lost := quality.self_total - quality.self_found:
@@ -119,8 +109,6 @@ def _nearest(
 ) -> list[tuple[float, str]]:
     """From the index, and, compared one by one, from the queue."""
     import numpy as np
-
-    from vectorstore.graph_search import EF_SEARCH, Graph
 
     queued = {
         write.id: np.frombuffer(write.vector, "<f4") if write.vector else None

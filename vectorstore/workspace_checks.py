@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -98,8 +98,7 @@ def check_cache(
     try:
         cache = VectorCache(path, embedding, int(embedding.rsplit("/", 1)[1]), readonly=True)
         try:
-            there = cache.get_many if vectors else cache.known
-            lacking = sum(len(page) - len(there(page)) for page in _hash_pages(ledger))
+            lacking = _count_unsound(cache, ledger) if vectors else _count_lacking(cache, ledger)
         finally:
             cache.close()
     except Damaged as error:
@@ -111,10 +110,24 @@ def check_cache(
         found.add("cache_coverage", message, count=lacking, total=total, value=lacking / total if total else None)
 
 
-def _hash_pages(ledger: Ledger) -> Iterator[list[bytes]]:
-    hashes = iter(ledger.needed_hashes())
+def _count_lacking(cache: VectorCache, ledger: Ledger) -> int:
+    """How many hashes the ledger needs and the cache does not have; 8 bytes of memory each."""
+    import numpy as np
+
+    needed = np.unique(ledger.hash_prefixes())
+    there = np.zeros(len(needed), np.bool_)
+    for prefixes in cache.hash_prefixes() if len(needed) else ():
+        places = np.minimum(np.searchsorted(needed, prefixes), len(needed) - 1)
+        there[places[needed[places] == prefixes]] = True
+    return int(np.count_nonzero(~there))
+
+
+def _count_unsound(cache: VectorCache, ledger: Ledger) -> int:
+    """The same of those whose vector can't be read either."""
+    hashes, lacking = iter(ledger.needed_hashes()), 0
     while page := set(islice(hashes, _HASHES_PAGE)):
-        yield list(page)
+        lacking += len(page) - len(cache.get_many(list(page)))
+    return lacking
 
 
 def check_money(settings: Settings, found: Findings, clock: Callable[[], float], *, thorough: bool) -> None:
