@@ -19,13 +19,17 @@ from vectorstore.findings import Depth, Severity
 from vectorstore.fix import FixReport
 
 MENDED = [name for name, damage in DAMAGES.items() if damage.mends]
-UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends and not damage.contents]
+UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends]
 # With one of these nothing can be done to a store but to restore it, or to fill a new one.
 UNTOUCHABLE = {"sqlite", "layout", "store", "source", "relations", "queue", "ledger", "pipeline_mark"}
 
 
-def fix(scene: Scene, depth: Depth = Depth.DEEP, die: str = "", **options: object) -> FixReport:
-    report = Call("vectorstore.fix:fix", scene.workspace, die=die, depth=depth, **options).result()
+def start(scene: Scene, die: str = "", **options: object) -> Call:
+    return Call("vectorstore.fix:fix", scene.workspace, die=die, depth=Depth.DEEP, probe=False, **options)
+
+
+def fix(scene: Scene, **options: object) -> FixReport:
+    report = start(scene, **options).result()
     assert isinstance(report, FixReport)
     return report
 
@@ -36,10 +40,12 @@ def good_rows(base: Scene) -> dict[str, Row]:
     return rows_of(base.workspace)
 
 
-def assert_mended(done: FixReport, scene: Scene, base: Scene, good_rows: dict[str, Row]) -> None:
+def assert_mended(
+    done: FixReport, scene: Scene, base: Scene, good_rows: dict[str, Row], **options: object
+) -> None:  # fmt: skip
     """A second fix has nothing to do, and Chroma answers with what it answered with before the damage."""
     assert done.state in ("fixed", "healthy") and done.exit_code == 0, (done.message, done.notes, done.left)
-    again = fix(scene)
+    again = fix(scene, **options)
     assert again.state == "healthy" and not named(again.before), named(again.before)
     same = {path.split("/docs/", 1)[1]: digest for path, digest in digests(base.docs).items()}
     now = {path.split("/docs/", 1)[1]: digest for path, digest in digests(scene.docs).items()}
@@ -57,14 +63,14 @@ def test_mended(
     damage = DAMAGES[name]
     damage.apply(scene)
     server.control(reset=True)
-    done = fix(scene)
+    done = fix(scene, verify_content=damage.contents)
     assert damage.may_cost or paid(server) == 0
     if done.state != "healthy":
         trail = [json.loads(line) for line in (scene.workspace.ledger.parent / "fixes.jsonl").open()]
         assert trail[0]["event"] == "start" and trail[-1]["event"] == "end" and not trail[-1]["found"]["FAIL"]
     else:
         assert damage.severity < Severity.WARN
-    assert_mended(done, scene, base, good_rows)
+    assert_mended(done, scene, base, good_rows, verify_content=damage.contents)
 
 
 @pytest.mark.parametrize("name", MENDED[::12])
@@ -100,8 +106,7 @@ def test_unmendable(name: str, scene: Scene, server: ServerProcess) -> None:
 def test_two_at_once(scene: Scene) -> None:
     """The second comer is told at once who is at work, and does nothing; a dry run may look."""
     DAMAGES["vectors_random"].apply(scene)
-    first = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
-    second = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
+    first, second = start(scene), start(scene)
     results: list[object] = []
     for call in (first, second):
         try:
@@ -186,7 +191,7 @@ def assert_second_fix_mends(scene: Scene) -> None:
     """A second fix, or a third where the first was killed before the store was whole, leaves it clean."""
     done = fix(scene)
     assert done.state in ("fixed", "healthy"), (done.state, done.message, done.left, named(done.after or done.before))
-    report = look(scene.workspace)
+    report = look(scene.workspace, probe=False)
     assert not named(report), named(report)
     assert not list(scene.workspace.ledger.parent.glob("set-aside/*.[0-9]*"))
     assert "guide/page-050.md#00000" not in {key.partition("/")[2] for key in rows_of(scene.workspace)}  # it was moved
@@ -223,7 +228,7 @@ def test_killed_at_any_time(
     """The same at moments that are spread over the time that a fix takes."""
     server.control(reset=True)
     scene = kit.copy(mixed, tmp_path / "workspace")
-    call = Call("vectorstore.fix:fix", scene.workspace, depth=Depth.DEEP)
+    call = start(scene)
     time.sleep(duration * (part + 0.5) / 12)
     call.kill()
     assert_second_fix_mends(scene)

@@ -16,11 +16,11 @@ SEEN = (
     "labels_exchanged", "vectors_flipped_in_the_file", "vectors_doubled_in_the_file", "vector_nudged",
     "id_map_lacks_ids", "store_of_another_day", "queued_writes_removed", "queued_vectors_zeroed",
     "rows_removed_from_sqlite", "heading_removed", "texts_removed", "metadata_and_texts_removed",
-    "tokens_as_text_in_sqlite", "orphans_unknown_id", "orphans_chunk_beyond", "chunk_in_another_collection", "metadata_chunk_as_float",
-    "metadata_chunk_as_truth", "metadata_extra_list", "metadata_exchanged", "texts_edited", "vectors_zeroed",
-    "vectors_copied", "document_deleted", "collection_deleted", "collection_renamed", "collection_made_anew",
-    "mark_taken_away", "ledger_forgot_a_document", "ledger_vector_changed", "ledger_of_another_pipeline",
-    "ledger_of_another_day",
+    "tokens_as_text_in_sqlite", "orphans_unknown_id", "orphans_chunk_beyond", "chunk_in_another_collection",
+    "metadata_chunk_as_float", "metadata_chunk_as_truth", "metadata_extra_list", "metadata_exchanged", "texts_edited",
+    "vectors_zeroed", "vectors_copied", "document_deleted", "collection_deleted", "collection_renamed",
+    "collection_made_anew", "mark_taken_away", "ledger_forgot_a_document", "ledger_vector_changed",
+    "ledger_of_another_pipeline", "ledger_of_another_day",
 )  # fmt: skip
 # Faults of rows: both ways have to name the same ids.
 BY_ROW = {"orphans", "two_places", "text", "metadata", "vectors", "zero", "norm", "not_finite"}

@@ -71,7 +71,7 @@ register(
         "UPDATE documents SET content_hash = zeroblob(16) WHERE doc_key IN ('guide/page-050.md', 'api/page-003.md')"
     ),
     "ledger_content_changed", "The ledger has another hash of two documents", expect="in_step",
-    contents=True, mends=False,
+    contents=True,
 )  # fmt: skip
 register(
     _ledger("UPDATE generations SET pipeline = replace(pipeline, 'small', 'large')"), "ledger_of_another_pipeline",
@@ -173,7 +173,7 @@ def ledger_of_another_day(scene: Scene) -> None:
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
-@damage("cache", "cache_coverage", contents=True, mends=False)
+@damage("cache", "cache_coverage", contents=True)
 def cache_page_flipped(scene: Scene) -> None:
     """A page of the cache's vectors is flipped."""
     offset, size = leaf(scene.workspace.cache, "vectors")
@@ -183,29 +183,29 @@ def cache_page_flipped(scene: Scene) -> None:
 for _share in (0.02, 0.6):
     register(
         lambda scene, share=_share: cut(scene.workspace.cache, share), f"cache_cut_to_{_share:.0%}",
-        f"The cache keeps {_share:.0%} of its bytes", expect="cache", also="cache_coverage", mends=False,
+        f"The cache keeps {_share:.0%} of its bytes", expect="cache", also="cache_coverage",
     )  # fmt: skip
 
 
-@damage("cache", "cache_coverage", mends=False)
+@damage("cache", "cache_coverage")
 def cache_is_something_else(scene: Scene) -> None:
     """The cache's file holds noise."""
     scene.workspace.cache.write_bytes(random.Random(3).randbytes(50_000))
 
 
-@damage("cache_coverage", "cache", mends=False)
+@damage("cache_coverage", "cache")
 def cache_removed(scene: Scene) -> None:
     """The cache is gone."""
     scene.workspace.cache.unlink()
 
 
-@damage("cache_coverage", mends=False)
+@damage("cache_coverage")
 def cache_of_another_day(scene: Scene) -> None:
     """The cache is that of the day before."""
     shutil.copy2(scene.older / ".hashes" / "cache.sqlite3", scene.workspace.cache)
 
 
-@damage("cache cache_coverage", contents=True, mends=False)
+@damage("cache cache_coverage", contents=True)
 def cached_vectors_changed(scene: Scene) -> None:
     """Vectors in the cache are not those that were paid for."""
     execute(scene.workspace.cache, "UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id % 7 = 0", {})

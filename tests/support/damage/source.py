@@ -16,7 +16,7 @@ def document_edited(scene: Scene) -> None:
     scene.edit("guide/page-050.md", document("edited since", 20))
 
 
-@damage("in_step", contents=True, mends=False)
+@damage("in_step", contents=True, may_cost=True)
 def document_edited_unseen(scene: Scene) -> None:
     """A document was changed, and its size and times are as before."""
     path = scene.docs / "guide/page-050.md"
