@@ -1,4 +1,4 @@
-"""Reads a collection's vectors from its files: from the index's slots or, where there is a newer one, from the queue."""
+"""Reads vectors from the files: from the slots of an index or, where there is a newer one, from the queue."""
 
 from __future__ import annotations
 
