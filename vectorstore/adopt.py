@@ -219,7 +219,7 @@ class _Adoption:
         foreign = [name for name, about in intake.collections.items() if about["kind"] == FOREIGN]
         if foreign and documents.documents:
             self._notes.append(
-                f"{', '.join(foreign)}: read only, and yours; when you are content, delete it with Chroma"
+                f"{', '.join(foreign)}: only read, and still yours; when you are content, delete it with Chroma"
             )
         return AdoptReport(
             run=self._progress.run,

@@ -55,6 +55,7 @@ class VectorCache:
         readonly: bool = False,
     ) -> None:
         self._dimension, self._clock, self._lock = dimension, clock, threading.Lock()
+        self._readonly = readonly
         self._path, self._suspect = path, path.with_name(path.name + ".suspect")
         self.damage = ""  # for a finding: what was wrong with the file
         if not readonly:
@@ -188,7 +189,8 @@ class VectorCache:
         except UNREADABLE as error:
             if not is_damage(error):
                 raise
-            self._suspect.touch()
+            if not self._readonly:
+                self._suspect.touch()
             raise self._damaged(error) from None
 
     def _damaged(self, error: Exception) -> Damaged:

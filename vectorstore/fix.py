@@ -137,7 +137,7 @@ class _Fix:
             steps = plan_steps(before.findings)
             refusal = self._refusal(examination)
             if refusal or dry_run or not steps:
-                return self._report(before, steps, "planned" if dry_run and steps else "", refusal)
+                return self._report(before, steps, "planned" if dry_run and steps and not refusal else "", refusal)
             self._trail.write("start", depth=before.depth, found=before.counts(), steps=len(steps))
             error = self._apply(examination, steps)
         updated, error = self._update(steps, error)

@@ -24,7 +24,7 @@ def fix_text(report: FixReport) -> str:
         where = f"{printable(step.collection, 64)}: " if step.collection else ""
         lines.append(f"  {_WORDS[step.action]:<{width}}  {where}{printable(step.message, 400)}")
     if lines:
-        lines.insert(0, "would do:" if report.state == "planned" else "done:")
+        lines.insert(0, "done:" if report.after else "would do:")
     if report.updated:
         done = report.updated
         cost = f"{done.chunks_embedded:,} chunks embedded, ${done.cost_usd:.6f}"

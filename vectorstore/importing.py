@@ -96,7 +96,7 @@ class Importer:
             vector, fault = self._vector(name, row, node, own)
             if vector is not None and hash_ not in known:
                 known[hash_] = fresh[hash_] = vector
-            same = own and vector is not None and np.allclose(vector, known[hash_], rtol=0, atol=self._tolerance)
+            same = own and vector is not None and bool((abs(vector - known[hash_]) <= self._tolerance).all())
             numbers = self._numbers({START_KEY: node.get(START_KEY), **row.metadata})
             kept = dict(row.metadata) if same else None
             spooled.append(SpooledRow(row.id, row.document or "", hash_, fault, numbers, kept))

@@ -51,7 +51,12 @@ class Matcher:
 
     def job(self, work: Work) -> Job | str:
         """A document with its chunks and vectors, ready to be written, or why it has to be cut anew."""
-        found = [(origin, rows) for origin in self._origins if (rows := self._rows(origin, work))]
+        nearest = sorted(self._origins, key=lambda origin: origin.name != work.collection)
+        found = [
+            (origin, rows)
+            for origin in nearest
+            if (rows := self._spool.rows_of(origin.name, origin.naming, work.doc_key))
+        ]
         if not found:
             return UNNAMED
         try:
@@ -66,11 +71,6 @@ class Matcher:
             reason = reason or answer
         return reason
 
-    def _rows(self, origin: Origin, work: Work) -> list[SpooledRow]:
-        if origin.own and origin.name != work.collection:
-            return []
-        return self._spool.rows_of(origin.name, origin.naming, work.doc_key)
-
     def _try(self, work: Work, document: Document, origin: Origin, rows: list[SpooledRow]) -> Job | str:
         for row in rows:
             if row.fault:
@@ -79,15 +79,16 @@ class Matcher:
         pieces = fit(document.text, [row.text for row in rows])
         if isinstance(pieces, Misfit):
             return str(pieces)
-        return self._make_job(work, document, [rows[piece.number] for piece in pieces], pieces)
+        in_place = origin.own and origin.name == work.collection
+        return self._make_job(work, document, [rows[piece.number] for piece in pieces], pieces, in_place)
 
     def _make_job(
-        self, work: Work, document: Document, rows: Sequence[SpooledRow], pieces: Sequence[Piece]
+        self, work: Work, document: Document, rows: Sequence[SpooledRow], pieces: Sequence[Piece], in_place: bool
     ) -> Job | str:
         chunks: list[Chunk] = []
         write: list[int] = []
         for number, (row, piece) in enumerate(zip(rows, pieces, strict=True)):
-            if row.kept and row.id == chunk_id(work.doc_key, number) and _is_ours(row.kept, work.doc_key, number):
+            if in_place and row.kept and _is_right(row.id, row.kept, work.doc_key, number):
                 chunks.append(Chunk(row.text, row.kept["heading"], row.kept["tokens"]))
             else:
                 chunks.append(Chunk(row.text, piece.heading, self._chunker.count(row.text)))
@@ -104,9 +105,9 @@ class Matcher:
         return job
 
 
-def _is_ours(kept: Mapping[str, Any], doc_key: str, number: int) -> bool:
-    """Whether a row's metadata are what we write beside a document's chunk of this number."""
+def _is_right(id_: str, kept: Mapping[str, Any], doc_key: str, number: int) -> bool:
+    """Whether id and metadata are what we write for a document's chunk of this number."""
     heading, tokens = kept.get("heading"), kept.get("tokens")
-    if not isinstance(heading, str) or not isinstance(tokens, int):
+    if not isinstance(heading, str) or not isinstance(tokens, int) or id_ != chunk_id(doc_key, number):
         return False
     return dict(kept) == metadata(doc_key, number, Chunk("", heading, tokens))

@@ -41,6 +41,8 @@ class ProbeResult:
         detail: a line for a person.
         collection: where it stopped; empty when all answered.
         counts: rows by collection, as Chroma counts them.
+        read: by collection and id, CRC-32 of the vector's little-endian float32 bytes and of the text, as Chroma gave
+            them: to be held against another way of reading.
         answered, asked: by collection, how many vectors found themselves, of how many. An approximate index may miss
             some.
     """
@@ -52,6 +54,7 @@ class ProbeResult:
     counts: dict[str, int] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
+    read: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
 
 def probe(
@@ -103,6 +106,7 @@ def judge(end: ChildEnd, expected: Collection[str] = ()) -> ProbeResult:
     """
     answers = [line for line in end.lines if "answer" in line]
     counts, answered, asked = ({line["answer"]: line[key] for line in answers} for key in COLUMNS)
+    read = {line["answer"]: line.get("read", {}) for line in answers}
     unknown = sorted(set(expected) - counts.keys())
     unanswered = [name for name in asked if asked[name] and not answered[name]]
     where = str(end.last("at").get("collection", ""))
@@ -115,7 +119,7 @@ def judge(end: ChildEnd, expected: Collection[str] = ()) -> ProbeResult:
     elif outcome == "answered":
         where = ""
         detail = f"collections: {len(counts)}; vectors found: {sum(answered.values())} of {sum(asked.values())}"
-    return ProbeResult(outcome == "answered", outcome, detail, where, counts, answered, asked)
+    return ProbeResult(outcome == "answered", outcome, detail, where, counts, answered, asked, read)
 
 
 def _outcome(end: ChildEnd) -> tuple[str, str]:

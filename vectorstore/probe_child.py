@@ -14,6 +14,7 @@ import random
 import resource
 import signal
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,10 +95,15 @@ def ask_collection(collection: Any, sample: int, chance: random.Random) -> Itera
     yield {"at": "get", "collection": name}
     ids = some_ids(collection, count, sample, chance)
     answered = 0
+    read: dict[str, list[int]] = {}
     if ids:
         rows = collection.get(ids=ids, include=["documents", "metadatas", "embeddings"])
         if len(rows["ids"]) < len(ids):
             raise LookupError(f"of {len(ids)} ids that it lists it gives {len(rows['ids'])}")
+        columns = zip(rows["ids"], rows["embeddings"], rows["documents"], strict=True)
+        read = {
+            id_: [zlib.crc32(vector.astype("<f4")), zlib.crc32((text or "").encode())] for id_, vector, text in columns
+        }
         yield {"at": "query", "collection": name}
         found = collection.query(
             query_embeddings=rows["embeddings"], n_results=min(NEAREST, count), include=["distances"]
@@ -105,7 +111,7 @@ def ask_collection(collection: Any, sample: int, chance: random.Random) -> Itera
         space = (collection.configuration_json.get("hnsw") or {}).get("space")
         answers = zip(rows["ids"], rows["embeddings"], found["ids"], found["distances"], strict=True)
         answered = sum(_is_found(id_, vector, near, by, space) for id_, vector, near, by in answers)
-    yield {"answer": name, "count": count, "asked": len(ids), "answered": answered}
+    yield {"answer": name, "count": count, "asked": len(ids), "answered": answered, "read": read}
 
 
 def some_ids(collection: Any, count: int, sample: int, chance: random.Random) -> list[str]:

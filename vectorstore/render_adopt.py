@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 def adopt_text(report: AdoptReport) -> str:
     """What was taken over, what is left, and what the rest will cost."""
     verb = "would adopt" if report.dry_run else "adopted"
-    lines = [f"{verb}: {_documents(report.documents_adopted)} in {report.chunks_adopted:,} chunks, nothing paid"]
-    lines[0] += f" ({duration_text(report.seconds)})"
+    first = f"{verb}: {_documents(report.documents_adopted)} in {report.chunks_adopted:,} chunks, nothing paid"
+    if not report.documents_adopted and not report.texts_cached:
+        first = "nothing to adopt that is not ours already"
+    lines = [f"{first} ({duration_text(report.seconds)})"]
     lines += [f"  read      {_collection(name, about)}" for name, about in report.collections.items()]
-    lines.append(f"  texts     {report.texts_cached:,} new in the vector cache: none of them will be paid")
+    if report.texts_cached:
+        lines.append(f"  texts     {report.texts_cached:,} new in the vector cache: equal ones are not paid any more")
     lines += [f"  unused    {count:,} rows: {why}" for why, count in sorted(report.rows_unused.items())]
     lines += [f"  left      {_documents(count)}: {why}" for why, count in sorted(report.documents_left.items())]
     lines += [f"            {key}" for key in list(report.examples)[:3]]

@@ -47,7 +47,7 @@ def check_search(
 
 def _judge(name: str, quality: SearchQuality, found: Findings) -> None:
     """Data without neighbours to speak of lowers recall too: only an index whose links lead anywhere is at fault."""
-    links = quality.links_near / quality.links_total if quality.links_total else 1.0
+    links = quality.links_near / quality.links_total if quality.links_total else 0.0
     mild = Severity.INFO if links >= SOUND_LINKS else None
     why = "its links are sound: it is the data" if mild else f"{links:.0%} of its links lead to near vectors"
     if lost := quality.self_total - quality.self_found:

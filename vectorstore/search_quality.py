@@ -39,6 +39,8 @@ class Probe(NamedTuple):
     """How many of its links on level 0 lead to one of the nearer half of all vectors."""
     links: int
     """How many links on level 0 it has; 0 in an index so small that it links to a good part of all."""
+    stranded: bool
+    """Whether the search ran out of links before it had half the vectors that it has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class SearchQuality:
 
     Recall, and to a degree the self-query, falls with the data too: vectors of random numbers in many dimensions have
     no neighbours to speak of, and a sound index of 100,000 finds a tenth of them. Links tell damage apart from that:
-    in a sound index nearly all are near, whatever the data; when they lead anywhere, half of them are.
+    in a sound index nearly all are near, whatever the data; when they lead anywhere, half of them are. Where links
+    are lost, those that are left can still be near, but searches end stranded.
     """
 
     probes: tuple[Probe, ...]
@@ -81,6 +84,11 @@ class SearchQuality:
     def links_total(self) -> int:
         """Links of the sampled vectors; 0 for a small index."""
         return sum(probe.links for probe in self.probes)
+
+    @property
+    def stranded(self) -> int:
+        """Searches that ran out of links, of ``len(probes)``."""
+        return sum(probe.stranded for probe in self.probes)
 
 
 def measure(
@@ -160,7 +168,8 @@ class Measurement:
             index = np.array(slots)
             return distances[index].tolist(), self._live[index].tolist()
 
-        walked = graph.find(look, max(graph.ef_search, self._k))
+        ef = max(graph.ef_search, self._k)
+        walked = graph.find(look, ef)
         found = self._rank(query, [candidate.slot for candidate in walked[: self._k + _SPARE]])
         exact = self._rank(query, self._nearest(distances, walked))
         limit = exact[-1].distance if exact else -math.inf
@@ -174,6 +183,7 @@ class Measurement:
             due=len(exact),
             links_near=int((distances[links] <= middle).sum()),
             links=len(links),
+            stranded=2 * len(walked) < min(ef, int(self._live.sum())),
         )
 
     def _nearest(self, distances: NDArray[np.float32], walked: list[Candidate]) -> list[int]:

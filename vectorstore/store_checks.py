@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from vectorstore.errors import StoreUnreachable, VectorkeepError
 from vectorstore.findings import Severity
 from vectorstore.fingerprint import SQLITE_NAME
 from vectorstore.health_view import View
+from vectorstore.rows import RowReader, StoredCollection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from vectorstore.audit import Damage
     from vectorstore.index_checks import IndexChecks
+    from vectorstore.probe import ProbeResult
     from vectorstore.store import Store
 
 Answers = dict[str, list[str]]
@@ -117,7 +121,7 @@ class StoreChecks:
         AllRows(self._view, reader, {str(each.collection_id) for each in self.damages}).run()
         if self._view.choice.deep and not self._at_work:
             self._check_search(db, index)
-            self._probe()
+            self._probe(reader)
 
     def _check_sqlite(self, db: sqlite3.Connection) -> None:
         from vectorstore.chroma_files import pending_journals
@@ -175,19 +179,31 @@ class StoreChecks:
 
     # -- through Chroma, on a copy -------------------------------------------------------------------------------
 
-    def _probe(self) -> None:
+    def _probe(self, reader: RowReader) -> None:
         """Have Chroma open a copy, when it is small, its files are doubtful, or it was asked for."""
         doubtful = {str(each.collection) for each in self.damages if each.collection}
         size = sum(path.stat().st_size for path in self._store.rglob("*") if path.is_file())
         wanted = self._view.choice.probe
         if wanted or (wanted is None and (doubtful or size <= self._view.settings.probe_max_mb * 1_000_000)):
-            self._probe_copy(None if wanted or not doubtful else doubtful)
+            result = self._probe_copy(None if wanted or not doubtful else doubtful)
+            for each in reader.collections():
+                self._cross_check(reader, each, result.read.get(each.name, {}))
 
-    def _probe_copy(self, names: set[str] | None) -> bool:
+    def _cross_check(self, reader: RowReader, each: StoredCollection, read: Mapping[str, Sequence[int]]) -> None:
+        """Hold what Chroma gave against what was read from the files: then the rest of that can be believed as well."""
+        page = reader.read(each, list(read))
+        for row, id_ in enumerate(page.ids):
+            vector = None if page.vectors is None or not page.has_vector[row] else zlib.crc32(page.vectors[row])
+            text = zlib.crc32((page.documents[row] or "").encode(errors="surrogatepass"))
+            if [vector if vector is not None else read[id_][0], text] != list(read[id_]):
+                message = "Chroma gives another row than its files hold: they may be of a version that is not known"
+                self._view.found.add("probe", message, collection=each.name, ids=[id_])
+
+    def _probe_copy(self, names: set[str] | None) -> ProbeResult:
         from vectorstore.probe import probe
 
         found = self._view.found
-        result = probe(self._store, collections=names, seed=self._view.choice.part)
+        result = probe(self._store, collections=names, scratch=self._scratch(), seed=self._view.choice.part)
         if result.ok:
             asked, answered = sum(result.asked.values()), sum(result.answered.values())
             found.looked("probe", f"Chroma opened a copy: {answered} of {asked} vectors found themselves")
@@ -195,18 +211,23 @@ class StoreChecks:
             found.add("probe", f"Chroma was not tried: {result.detail}", severity=Severity.INFO)
         else:
             found.add("probe", f"Chroma {_OUTCOMES[result.outcome]}: {result.detail}", collection=result.collection)
-        return result.ok
+        return result
+
+    def _scratch(self) -> Path:
+        """Beside the store rather than in the system's folder, which may be memory; unless that can't be written."""
+        hashes = self._view.settings.hashes
+        return hashes if os.access(hashes, os.W_OK) else Path(tempfile.gettempdir())
 
     def _check_copy(self, unknown: str) -> None:
         """Through Chroma, in a copy: opening the store itself would change it."""
         if unknown:
             self._view.found.add("layout", f"{unknown}: the store was looked at through Chroma, in a copy")
-        if not self._probe_copy(None):
+        if not self._probe_copy(None).ok:
             return
         from vectorstore.probe_copy import Changed, NotCopied, copy_store, throwaway_folder
         from vectorstore.store import Store
 
-        folder = self._stack.enter_context(throwaway_folder(Path(tempfile.gettempdir())))
+        folder = self._stack.enter_context(throwaway_folder(self._scratch()))
         try:
             copy = copy_store(self._store, folder / "store", None)
             store = Store(replace(self._view.settings, chroma_path=copy.path, chroma_url=""))

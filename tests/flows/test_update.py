@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from prefect.exceptions import ParameterTypeError
 from prefect.settings import PREFECT_API_URL
 
@@ -26,7 +25,7 @@ from tasks.runs import is_transient
 from tasks.states import exit_code
 from tasks.update import update_documents
 from tasks.watching import watched
-from tests.flows.conftest import Shown, Workspace
+from tests.flows.conftest import Shown, Workspace, deployment_of
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.server_process import ServerProcess
 from vectorstore import errors
@@ -82,7 +81,7 @@ class TestForm:
             assert self.properties[name]["items"] == {"type": "string"}
 
     def test_the_deployment_keeps_to_the_form(self) -> None:
-        (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        deployment = deployment_of("update")
         assert deployment["entrypoint"] == "flows/update.py:update"
         update.validate_parameters(deployment["parameters"])
         assert all(schedule["timezone"] and schedule["slug"] for schedule in deployment["schedules"])

@@ -197,7 +197,7 @@ QUEUED = "seq_id > (SELECT coalesce((SELECT seq_id FROM max_seq_id WHERE segment
 register(
     _sql(f"DELETE FROM embeddings_queue WHERE {QUEUED} AND seq_id % 3 = 0 AND seq_id < 200", API),
     "queued_writes_removed", "Rows are gone from the middle of the queue before an index had them",
-    expect="index_ids no_vector", also="probe self_query recall", api="no_vector",
+    expect="index_ids no_vector", also="probe self_query recall", api="no_vector probe",
 )  # fmt: skip
 register(
     _sql("DELETE FROM embeddings_queue"), "queue_emptied", "The queue is empty: Chroma would drop what comes next",
