@@ -6,9 +6,13 @@
                           ``--mutation FILE`` takes the changed and added documents only, and the ids to delete
 ``upsert ROWS STORE``     a cold run: the prepared rows into a default-configured Chroma
 ``write ROWS STORE``      an update: the prepared upserts and deletes into an existing Chroma
+``ids STORE``             ids and two metadata keys of every row, straight from Chroma's SQLite file
+``get STORE``             everything of every row, in pages through Chroma; it writes into the store that it opens
+``labels STORE``          Chroma's id maps, all in memory
+``integrity STORE``       SQLite's integrity_check; prints the CPU seconds of it alone
 
-The two Chroma floors compute nothing: ids, texts, metadata and vectors are read from a prepared file, a batch at a
-time, so neither chunking, hashing nor embedding is in them. Nothing is imported that a floor does not need.
+The two Chroma floors that write compute nothing: ids, texts, metadata and vectors are read from a prepared file, a
+batch at a time, so neither chunking, hashing nor embedding is in them. Nothing is imported that a floor does not need.
 """
 
 from __future__ import annotations
@@ -112,6 +116,51 @@ def write(rows: str, store: str) -> int:
     return int(collection.count())
 
 
+def ids(store: str) -> int:
+    """How many rows there are; of every one the id and two metadata keys are read."""
+    sql = """
+        SELECT e.embedding_id, k.string_value, n.int_value FROM embeddings e
+        JOIN embedding_metadata k ON k.id = e.id AND k.key = 'doc_key'
+        JOIN embedding_metadata n ON n.id = e.id AND n.key = 'chunk'
+        """
+    return sum(1 for _ in _sqlite(store).execute(sql))
+
+
+def get(store: str) -> int:
+    """How many rows there are; of every one the vector, the text and the metadata are read."""
+    collection = _collection(store)
+    rows = 0
+    while page := collection.get(limit=BATCH, offset=rows, include=["embeddings", "documents", "metadatas"])["ids"]:
+        rows += len(page)
+    return rows
+
+
+def labels(store: str) -> int:
+    """How many vectors the indexes hold."""
+    import pickle
+    from pathlib import Path
+
+    maps = [pickle.loads(path.read_bytes()) for path in Path(store).glob("*/index_metadata.pickle")]
+    return sum(len(each["id_to_label"]) for each in maps)
+
+
+def integrity(store: str) -> float:
+    """CPU seconds that SQLite takes to check its file."""
+    import time
+
+    base = _sqlite(store)
+    start = time.process_time()
+    said = base.execute("PRAGMA integrity_check").fetchall()
+    assert said == [("ok",)], said
+    return time.process_time() - start
+
+
+def _sqlite(store: str) -> Any:
+    import sqlite3
+
+    return sqlite3.connect(f"file:{os.path.abspath(store)}/chroma.sqlite3?mode=ro", uri=True)
+
+
 def _collection(store: str) -> Any:
     import chromadb
     from chromadb.config import Settings
@@ -153,7 +202,11 @@ def main(argv: list[str]) -> None:
         mutation = rest[rest.index("--mutation") + 1] if "--mutation" in rest else None
         print(prepare(rest[0], rest[1], int(rest[2]), mutation))
     else:
-        print({"scan": scan, "read": read, "upsert": upsert, "write": write}[verb](*rest))
+        floors: dict[str, Any] = {
+            "scan": scan, "read": read, "upsert": upsert, "write": write, "ids": ids, "get": get, "labels": labels,
+            "integrity": integrity,
+        }  # fmt: skip
+        print(floors[verb](*rest))
 
 
 if __name__ == "__main__":

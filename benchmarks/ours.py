@@ -35,6 +35,12 @@ def update(workspace: str, env: dict[str, str]) -> measure.Sample:
     return measure.run(command(workspace, "update"), env).sample
 
 
+def health(workspace: str, env: dict[str, str], depth: str) -> measure.Sample:
+    """One ``vectorkeep health``, always of the same part of the rows, and without Chroma: as of a large store."""
+    env = env | {"VECTORKEEP_PROBE_MAX_MB": "0"}
+    return measure.run(command(workspace, "health", "--depth", depth, "--seed", "0"), env).sample
+
+
 def command(workspace: str, *words: str) -> list[str]:
     """The command line of one verb."""
     return [sys.executable, "-m", "vectorstore.cli", "--workspace", workspace, *words]

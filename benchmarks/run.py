@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import measure, ours, report, sections
 from benchmarks.api import api
+from benchmarks.health import health
 from benchmarks.sections import Options
 
 PEERS_PYTHON = measure.REPOSITORY / "build" / "peers-venv" / "bin" / "python"
@@ -26,6 +27,7 @@ PEERS_PACKAGES = ("langchain-core", "langchain-chroma", "llama-index-core")
 MAIN = ("cold", "unchanged", "changed")
 QUICK = {
     "files": 2_000, "repeat": 3, "cold_repeat": 1, "scale_files": 20_000, "memory_files": 500,
+    "health_files": 600,
 }  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def _measured(options: Options, wanted: list[str]) -> Iterator[tuple[str, report
     if main_wanted:
         yield from sections.main_sections(options, main_wanted)
     others: dict[str, Callable[[Options], report.Section]] = {
-        "scale": sections.scale, "memory": sections.memory, "api": api,
+        "scale": sections.scale, "memory": sections.memory, "health": health, "api": api,
     }  # fmt: skip
     for name, section in others.items():
         if name in wanted:
@@ -73,6 +75,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--cold-repeat", type=int, help="repetitions of the floor's and our cold run (2)")
     parser.add_argument("--scale-files", type=int, help="files of the large corpus (280,000)")
     parser.add_argument("--memory-files", type=int, help="files of the smaller memory run (4,000)")
+    parser.add_argument("--health-files", type=int, help="files of the corpus of health checks (30,000)")
     parser.add_argument("--quick", action="store_true", help="small sizes; prints the table and writes nothing")
     parser.add_argument("--only", default="", help=f"sections, with commas between: {','.join(report.SECTIONS)}")
     parser.add_argument("--peers-python", default=str(PEERS_PYTHON), help="the Python of the peers' environment")
@@ -81,7 +84,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _sizes(given: argparse.Namespace) -> dict[str, int]:
-    names = ("files", "repeat", "cold_repeat", "scale_files", "memory_files")
+    names = ("files", "repeat", "cold_repeat", "scale_files", "memory_files", "health_files")
     asked = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     return (QUICK if given.quick else {}) | asked
 

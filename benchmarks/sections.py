@@ -37,6 +37,7 @@ class Options:
     scale_dimension: int = 32
     memory_files: int = 4_000
     memory_dimension: int = 256
+    health_files: int = 30_000  # some 100,000 chunks
     peers_python: str = ""
     progress: Callable[[str], None] = field(default=lambda _: None)
 
@@ -64,8 +65,12 @@ class Bench:
 
     def floor(self, verb: str, *arguments: str) -> Sample:
         """One floor."""
+        return self.ask(verb, *arguments).sample
+
+    def ask(self, verb: str, *arguments: str) -> measure.Result:
+        """One floor, and what it says."""
         self.options.progress(f"floor: {verb}, {self.corpus.files:,} files")
-        return measure.run(_python("floors", verb, *arguments)).sample
+        return measure.run(_python("floors", verb, *arguments))
 
     def run(self, who: str, state: str) -> Sample:
         """One update by a contender of its state."""

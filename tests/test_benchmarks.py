@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from benchmarks import api, corpus, floors, measure, report
+from benchmarks import api, corpus, floors, health, measure, report
 from benchmarks.measure import Sample
 from benchmarks.report import Row, Section
 
@@ -103,6 +103,35 @@ def test_overlap_of_api_and_store():
     used, refused, overlap = api._rows(counted, Sample(25, 60, 300), Sample(20, 20, 300))
     assert (used.ours, refused.ours, overlap.ours) == pytest.approx((95.0, 0.5, 1.0))
     assert (used.verdict(), refused.verdict()) == ("**PASS**", "**PASS**")
+
+
+def test_the_floors_of_health_checks_read_every_row(tmp_path):
+    made = corpus.make(str(tmp_path / "corpus"), 30)
+    rows, store = str(tmp_path / "rows"), str(tmp_path / "store")
+    assert ask_floor("prepare", made.root, rows, "8") == ask_floor("upsert", rows, store) == "30"
+    assert ask_floor("ids", store) == ask_floor("get", store) == "30"
+    assert float(ask_floor("integrity", store)) < 1
+
+
+def ask_floor(*words):
+    return measure.run([sys.executable, "-m", "benchmarks.floors", *words]).output.strip()
+
+
+def test_health_is_measured_without_the_check_of_sqlite():
+    """Three seconds of 5.5 are SQLite's own; a quick check has none of it."""
+    cpu = {"quick": 0.5, "standard": 4.0, "deep": 5.5, "ids": 0.25, "get": 25.0}
+    samples = {who: [Sample(figure, 1, 1)] for who, figure in cpu.items()}
+    quick, standard, deep = health._speed_rows(100_000, samples, 3.0)
+    assert (quick.factor_of("ours"), standard.ours, deep.factor_of("ours")) == pytest.approx((2.0, 1.0, 0.1))
+    assert (quick.verdict(), deep.verdict()) == ("**PASS**", "**PASS**")
+
+
+def test_memory_of_health_is_told_from_that_of_the_id_map():
+    peaks = {"deep 10": 100, "labels 10": 30, "deep 100": 140, "labels 100": 60}
+    samples = {who: [Sample(1, 1, peak)] for who, peak in peaks.items()}
+    small, large, grown = health._memory_rows([33, 330], (10, 100), samples)
+    assert (small.floor, small.ours, large.floor, large.ours) == (30, 100, 60, 140)
+    assert (grown.ours, grown.factor) == pytest.approx((110, 1.1))
 
 
 def test_a_section_that_is_not_run_again_keeps_its_rows(tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ class Damage:
 class SlotWatcher(Protocol):
     """Is given the slots as the audit reads them, so that nobody reads them again."""
 
-    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header) -> None:
+    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header, id_map: hnsw.IdMap) -> None:
         """The slots of a collection come next."""
 
     def add(self, first: int, block: NDArray[np.void], squares: NDArray[np.float32]) -> None:
@@ -298,7 +298,7 @@ def check_index(
             raise hnsw.TornFileError(name, f"{present} bytes, more than its capacity of {header.capacity}")
     yield from _check_upper_links(folder, header)
     if watcher:
-        watcher.begin(collection, folder, header)
+        watcher.begin(collection, folder, header, id_map)
     yield from _check_slots(folder, header, id_map, watcher)
 
 

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -235,11 +236,16 @@ def present_ids(db: sqlite3.Connection, metadata_segment: str, ids: Sequence[str
 
 def iter_ids(db: sqlite3.Connection, collection: StoredCollection, page: int = 10_000) -> Iterator[str]:
     """Ids of the collection in SQLite, in order; no statement stays open between two pages of `page` rows."""
+    return chain.from_iterable(iter_id_pages(db, collection, page))
+
+
+def iter_id_pages(db: sqlite3.Connection, collection: StoredCollection, page: int = 10_000) -> Iterator[list[str]]:
+    """The same, a page at a time."""
     last = ""
     sql = "SELECT embedding_id FROM embeddings WHERE segment_id = ? AND embedding_id > ? ORDER BY embedding_id LIMIT ?"
     while rows := db.execute(sql, (collection.metadata_segment, last, page)).fetchall():
-        yield from (row[0] for row in rows)
         last = rows[-1][0]
+        yield [row[0] for row in rows]
 
 
 def iter_queue(

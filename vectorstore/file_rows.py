@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore import chroma_files as files
 from vectorstore import hnsw_files as hnsw
+from vectorstore.file_vectors import FileVectors
 from vectorstore.row_checks import METADATA_KEYS
 from vectorstore.rows import Page, StoredCollection
 from vectorstore.store import PIPELINE_KEY
-from vectorstore.vector_facts import SlotFacts, VectorFacts, facts_of
+from vectorstore.vector_facts import SlotFacts, VectorFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _DOCUMENT = "chroma:document"
 _SQL_VARIABLES = 500
-_ID_PAGE = 10_000
 _VALUE = "coalesce({key}.string_value, {key}.int_value, {key}.float_value)"
 _JOIN = "LEFT JOIN embedding_metadata {key} ON {key}.id = e.id AND {key}.key = '{key}'"
 _OWN_ROWS = f"""
@@ -59,7 +59,7 @@ class FileRows:
         self._store, self._db, self._unreadable, self._slots = store, db, unreadable, slots or {}
         self._known = {each.id: each for each in files.list_collections(db, store)}
         self._pending: dict[str, list[files.QueuedWrite]] | None = None
-        self._vectors: tuple[str, _Vectors | None] = ("", None)  # of the collection read last
+        self._vectors: tuple[str, FileVectors | None] = ("", None)  # of the collection read last
         self._has_lists = bool(db.execute("SELECT 1 FROM embedding_metadata_array LIMIT 1").fetchone())
 
     def collections(self) -> list[StoredCollection]:
@@ -77,15 +77,9 @@ class FileRows:
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages, in the order of their bytes; those that SQLite has not taken in yet come last."""
         known = self._known[collection.id]
-        page: list[str] = []
-        for id_ in files.iter_ids(self._db, known, _ID_PAGE):
-            page.append(id_)
-            if len(page) == _ID_PAGE:
-                yield page
-                page = []
-        page += self._queued_ids(known)
-        if page:
-            yield page
+        yield from files.iter_id_pages(self._db, known)
+        if late := self._queued_ids(known):
+            yield late
 
     def present(self, collection: StoredCollection, ids: Sequence[str]) -> set[str]:
         """Which of ``ids`` the collection holds."""
@@ -179,9 +173,9 @@ class FileRows:
         rows = self._db.execute(_OWN_ROWS.format(marks=",".join("?" * len(ids))), (segment, *ids)).fetchall()
         if any(None in row for row in rows):
             return False
-        for id_, text, *values in rows:
+        for id_, text, doc_key, chunk, heading, tokens in rows:
             documents[id_] = text
-            metadatas[id_] = dict(zip(METADATA_KEYS, values, strict=True))
+            metadatas[id_] = {"doc_key": doc_key, "chunk": chunk, "heading": heading, "tokens": tokens}
         return True
 
     def _add_lists(self, segment: str, ids: Sequence[str], metadatas: dict[str, dict[str, Any]]) -> None:
@@ -194,18 +188,14 @@ class FileRows:
         for id_, key, element in self._db.execute(sql, (segment, *ids)):
             metadatas[id_].setdefault(key, []).append(element)
 
-    def _vectors_of(self, collection: StoredCollection) -> _Vectors | None:
+    def _vectors_of(self, collection: StoredCollection) -> FileVectors | None:
         if collection.id in self._unreadable or not collection.dimension:
             return None
         if self._vectors[0] != collection.id:
             known = self._known[collection.id]
             queue = [write for write in self._queue(known) if write.seq > known.vector_seq]
-            self._vectors = (
-                collection.id,
-                _Vectors(
-                    self._folder(collection), self._db, queue, collection.dimension, self._slots.get(collection.id)
-                ),
-            )
+            folder, facts = self._folder(collection), self._slots.get(collection.id)
+            self._vectors = (collection.id, FileVectors(folder, self._db, queue, collection.dimension, facts))
         return self._vectors[1]
 
     def _folder(self, collection: StoredCollection) -> Path:
@@ -223,111 +213,3 @@ class FileRows:
             return []
         new = files.apply_queue(set(), late)
         return sorted(new - files.present_ids(self._db, known.metadata_segment, sorted(new)))
-
-
-class _Vectors:
-    """The vectors of one collection by id, from slots and queue; ``facts``: what is known of the slots already.
-
-    Raises: TornFileError.
-    """
-
-    def __init__(
-        self, folder: Path, db: sqlite3.Connection, queue: list[files.QueuedWrite], dimension: int,
-        facts: SlotFacts | None,
-    ) -> None:  # fmt: skip
-        self._db, self._dimension = db, dimension
-        id_map = hnsw.read_id_map(folder)
-        self._labels = id_map.labels if id_map else {}
-        self._queued: dict[str, int] = {}  # id -> the queue's number of its newest vector
-        self._gone: set[str] = set()
-        for write in queue:
-            self._replay(write)
-        self._folder, self._header = folder, hnsw.read_header(folder, dimension) if self._labels else None
-        self._facts = facts
-        self._slot_of = self._slots_by_label()
-
-    def _slots_by_label(self) -> NDArray[np.int64]:
-        """The slot of every label; -1: none."""
-        import numpy as np
-
-        if not self._header:
-            return np.zeros(0, np.int64)
-        labels = self._facts.labels if self._facts else _read_labels(self._folder, self._header)
-        slots = np.full(max(self._labels.values()) + 1, -1, np.int64)
-        fits = np.flatnonzero(labels < len(slots))
-        slots[labels[fits].astype(np.int64)] = fits
-        return slots
-
-    def _replay(self, write: files.QueuedWrite) -> None:
-        there = write.id in self._queued or (write.id in self._labels and write.id not in self._gone)
-        if write.operation is files.Operation.DELETE:
-            self._queued.pop(write.id, None)
-            self._gone.add(write.id)
-        elif not write.vector_bytes:
-            return
-        elif write.operation is files.Operation.UPSERT or there is (write.operation is files.Operation.UPDATE):
-            # Chroma ignores an ADD of an id that is there, and an UPDATE of one that is not.
-            self._queued[write.id] = write.seq
-            self._gone.discard(write.id)
-
-    def read(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Vectors, float32 of shape ``(len(ids), dimension)``, and which of the ids have one."""
-        import numpy as np
-
-        vectors = np.zeros((len(ids), self._dimension), np.float32)
-        slots = self._slots_of(ids)
-        has = slots >= 0
-        if self._header and has.any():
-            vectors[has] = self._from_slots(self._header, slots[has])
-        for row, id_ in enumerate(ids) if self._queued or self._gone else ():
-            if id_ in self._queued:
-                queued = self._from_queue(self._queued[id_])
-                has[row] = len(queued) == self._dimension
-                vectors[row] = queued if has[row] else 0
-            elif id_ in self._gone:
-                has[row] = False
-        return vectors, has
-
-    def facts(self, ids: Sequence[str]) -> VectorFacts:
-        """The facts of these ids' vectors."""
-        if self._facts is None or not len(self._facts.digests):
-            return facts_of(*self.read(ids))
-        slots = self._slots_of(ids)
-        facts = VectorFacts(slots >= 0, self._facts.squares[slots], self._facts.digests[slots])
-        queued = [row for row, id_ in enumerate(ids) if id_ in self._queued or id_ in self._gone]
-        if queued:
-            newer = facts_of(*self.read([ids[row] for row in queued]))
-            facts.there[queued], facts.squares[queued], facts.digests[queued] = newer
-        return facts
-
-    def _slots_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The slot of every id; -1: none."""
-        import numpy as np
-
-        labels = np.fromiter((self._labels.get(id_, -1) for id_ in ids), np.int64, len(ids))
-        return np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
-
-    def _from_slots(self, header: hnsw.Header, slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Mapped anew for every page, so that memory holds no more of the file than a page needs."""
-        import numpy as np
-
-        first = int(slots.min())
-        part = np.memmap(
-            self._folder / "data_level0.bin", hnsw.slot_dtype(header), mode="r", offset=first * header.slot_size,
-            shape=(int(slots.max()) - first + 1,),
-        )  # fmt: skip
-        found: NDArray[np.float32] = part["vector"][slots - first]
-        return found
-
-    def _from_queue(self, seq: int) -> NDArray[np.float32]:
-        import numpy as np
-
-        blob = self._db.execute("SELECT vector FROM embeddings_queue WHERE seq_id = ?", (seq,)).fetchone()[0]
-        return np.frombuffer(blob, "<f4")
-
-
-def _read_labels(folder: Path, header: hnsw.Header) -> NDArray[np.uint64]:
-    import numpy as np
-
-    labels: NDArray[np.uint64] = np.concatenate([block["label"] for _, block in hnsw.iter_slots(folder, header)])
-    return labels

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+KEPT_IDS = 200_000  # over all collections: so many id maps need not be read again; some 40 MB
+
 
 class SlotPass:
     """An ``audit.SlotWatcher``; call ``end`` after the audit.
@@ -34,15 +36,17 @@ class SlotPass:
         self.facts: dict[str, SlotFacts] = {}
         self.quality: dict[str, SearchQuality] = {}
         self._vectors, self._queries, self._seed = vectors, queries, seed
-        self._id = ""
+        self._id, self._room = "", KEPT_IDS
         self._graph: Graph | None = None
         self._measurement: Measurement | None = None
 
-    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header) -> None:
+    def begin(self, collection: files.StoredCollection, folder: Path, header: hnsw.Header, id_map: hnsw.IdMap) -> None:
         """The slots of a collection come next."""
         self.end()
-        self._id = collection.id
-        self.facts[self._id] = SlotFacts(header.slots, vectors=self._vectors)
+        self._id, ids = collection.id, None
+        if len(id_map.labels) <= self._room:
+            self._room, ids = self._room - len(id_map.labels), id_map.labels
+        self.facts[self._id] = SlotFacts(header.slots, vectors=self._vectors, ids=ids)
         if self._queries and collection.vector_seq and collection.space in SPACES:
             breadth = collection.ef_search or EF_SEARCH
             with suppress(hnsw.TornFileError):  # the audit says it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,15 +28,17 @@ class SlotFacts:
     Args:
         slots: how many the index has.
         vectors: whether to keep more than the labels.
+        ids: the labels by id, where they are kept.
 
     Attributes:
         labels: of every slot.
         squares, digests: see ``VectorFacts``; empty without ``vectors``.
     """
 
-    def __init__(self, slots: int, *, vectors: bool) -> None:
+    def __init__(self, slots: int, *, vectors: bool, ids: Mapping[str, int] | None = None) -> None:
         import numpy as np
 
+        self.ids = ids
         self.labels = np.zeros(slots, np.uint64)
         self.squares = np.zeros(slots if vectors else 0, np.float32)
         self.digests = np.zeros(slots if vectors else 0, np.uint64)
