@@ -216,7 +216,7 @@ def test_links_gone_from_every_other_slot_are_seen(folder: Path) -> None:
     slots = slots_of(folder)
     slots["count"][::2] = 0
     slots.flush()
-    assert 3 <= measure_copy(folder).stranded
+    assert measure_copy(folder).stranded >= 3
 
 
 def test_vectors_at_the_wrong_place_are_seen(folder: Path) -> None:
