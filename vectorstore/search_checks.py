@@ -46,10 +46,12 @@ def check_search(
 
 
 def _judge(name: str, quality: SearchQuality, found: Findings) -> None:
-    """Data without neighbours to speak of lowers recall too: only an index whose links lead anywhere is at fault."""
+    """Data without neighbours to speak of lowers recall too: only an index with wrong or lost links is at fault."""
+    stranded = 10 * quality.stranded > len(quality.probes)
     links = quality.links_near / quality.links_total if quality.links_total else 0.0
-    mild = Severity.INFO if links >= SOUND_LINKS else None
-    why = "its links are sound: it is the data" if mild else f"{links:.0%} of its links lead to near vectors"
+    mild = Severity.INFO if links >= SOUND_LINKS and not stranded else None
+    fault = "searches run out of links" if stranded else f"{links:.0%} of its links lead to near vectors"
+    why = "its links are sound: it is the data" if mild else fault
     if lost := quality.self_total - quality.self_found:
         found.add(
             "self_query", f"{lost} of {quality.self_total} vectors do not find themselves; {why}", collection=name,

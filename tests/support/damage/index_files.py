@@ -87,6 +87,13 @@ def links_forgotten(scene: Scene) -> None:
 
 
 @damage("self_query recall", TORN)
+def links_cut_short(scene: Scene) -> None:
+    """Every slot on the lowest level has one link, a right one."""
+    with scene.slots() as slots:
+        slots["count"] = 1
+
+
+@damage("self_query recall", TORN)
 def links_shuffled(scene: Scene) -> None:
     """Every link on the lowest level leads to a slot drawn at random."""
     with scene.slots() as slots:
