@@ -130,11 +130,11 @@ def _count_unsound(cache: VectorCache, ledger: Ledger) -> int:
     return lacking
 
 
-def check_money(settings: Settings, found: Findings, clock: Callable[[], float], *, thorough: bool) -> None:
-    """Whether the spend ledger can be read (``thorough``: all of it), and how much of the day's cap is left."""
+def check_money(settings: Settings, found: Findings, clock: Callable[[], float]) -> None:
+    """Whether all of the spend ledger can be read, and how much of the day's cap is left."""
     found.looked("budget")
     try:
-        by_day = spending(settings.path(settings.spend_ledger), thorough=thorough)
+        by_day = spending(settings.path(settings.spend_ledger), thorough=True)
     except Damaged as error:
         found.add("budget", error.message, severity=Severity.FAIL, remedy=error.hint)
         return
