@@ -15,7 +15,7 @@ SHOWN = 20  # lines of a list; the tables hold more
 LONGEST = 400  # characters of a text from outside
 _ACTIVE = re.compile(  # links and pictures, tags, emphasis, entities, headings and lists, and what escapes others
     r"(?<=\])[(\[]|<(?=[\w/!?])|[`*~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^(?:>|[+-](?=\s)|#(?=[#\s]))"
-    r"|\\(?=[!-/:-@\[-`{-~])"
+    r"|:(?=//)|(?<=[wW]{3})\.|\\(?=[!-/:-@\[-`{-~])"
 )
 
 
@@ -78,4 +78,4 @@ def one_line(text: str, limit: int = 0) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>()#!|~&@]|:(?=//)|(?<=www)\.)", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~&@]|:(?=//)|(?<=[wW]{3})\.)", r"\\\1", text)

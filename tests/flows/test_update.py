@@ -293,6 +293,7 @@ class TestShown:
             ("guide/page_one.md#00000", "guide/page_one.md#00000"),
             ("![x](//y)", "![x]\\(//y)"),
             ("[x\\](//y)", "[x\\\\]\\(//y)"),
+            ("http://x.test/)<img>", "http\\://x.test/)\\<img>"),  # a link would take the sign before the tag along
             ("<b>&lt;\n# no", "\\<b>\\&lt; # no"),
             ("__init__.py *", "\\_\\_init\\_\\_.py \\*"),
             ("# no", "\\# no"),
