@@ -21,7 +21,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from tasks.pages import one_line
+from tasks.pages import cell
 from vectorstore.progress import Progress
 
 PROGRESS = "vectorkeep-progress"
@@ -75,7 +75,7 @@ def shielded() -> Iterator[None]:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _progress_text(progress: Progress) -> str:

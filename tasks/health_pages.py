@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from tasks.artifacts import publish_page, publish_table
-from tasks.pages import LONGEST, SHOWN, escaped, facts, more, one_line, page, prose, quote, section, table
+from tasks.pages import LONGEST, SHOWN, escaped, more, one_line, page, prose, quote, section, table
 from vectorstore.findings import Action, Finding, HealthReport, Severity
 from vectorstore.fix import FixReport
 from vectorstore.fix_plan import Step
@@ -50,21 +50,20 @@ def health_page(report: HealthReport) -> str:
         *(_fault(each) for each in found if each.severity >= Severity.WARN),
         section("To know", (_in_a_line(each) for each in report.findings if each.severity is Severity.INFO)),
         section("Notes", map(prose, report.notes)),
-        "### What was looked at\n" + facts(_facts(report)),
+        section("What was looked at", _facts(report)),
     )
 
 
 def fix_page(report: FixReport) -> str:
     """Markdown."""
     after = report.after
-    rows = {
-        "run": f"`{report.run}`",
-        "before": _verdict(report.before),
-        "second check": _verdict(after) if after else "",
-        "update": _updated(report.updated) if report.updated else "",
-        "deleted rows": f"kept in {escaped(report.kept)}" if report.kept else "",
-        "time": duration_text(report.seconds),
-    }
+    lines = [
+        f"before: {_verdict(report.before)}",
+        f"second check: {_verdict(after)}" if after else "",
+        f"update: {_updated(report.updated)}" if report.updated else "",
+        f"what was deleted is kept in {escaped(report.kept)}" if report.kept else "",
+        f"took {duration_text(report.seconds)}; `{report.run}` in the trail of fixes, .hashes/fixes.jsonl",
+    ]
     title = _TITLES.get(report.state, report.state.capitalize())
     return page(
         f"{title}: {_counted(len(report.steps), 'action')}" if report.steps else title,
@@ -72,7 +71,7 @@ def fix_page(report: FixReport) -> str:
         _steps(_STEPS.get(report.state, "What it set out to do"), report.steps),
         section("Left to a person", map(_in_a_line, report.left[:SHOWN])) + more(len(report.left), FINDINGS),
         section("Notes", map(prose, report.notes)),
-        "### The run\n" + facts(rows),
+        section("The run", filter(None, lines)),
     )
 
 
@@ -97,20 +96,19 @@ def _finding_row(each: Finding) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _facts(report: HealthReport) -> dict[str, str]:
+def _facts(report: HealthReport) -> list[str]:
     sums = totals(report)
     started = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report.started))
-    return {
-        "checked": f"{started}, {report.depth}, in {duration_text(report.seconds)}",
-        "ledger": f"{sums.documents:,} documents in {sums.chunks:,} chunks",
-        "stored": f"{sums.stored:,} chunks in {_counted(sums.collections, 'collection')}",
-        "coverage": f"{_percent(sums.coverage)}: see the artifact `{COVERAGE}`",
-        "findings": f"see the artifact `{FINDINGS}`",
-        "with pictures": f"{escaped(report.workspace)}/.hashes/health\\_report.html",
-        "pipeline": escaped(report.pipeline or "none"),
-        "store": f"{escaped(report.store)}, read through its {'API' if report.way == 'api' else 'files'}",
-        "source": escaped(report.source),
-    }
+    return [
+        f"{report.depth}, {started}, in {duration_text(report.seconds)}: all findings are in `{FINDINGS}`",
+        f"coverage **{_percent(sums.coverage)}**: {sums.stored:,} chunks are stored in"
+        f" {_counted(sums.collections, 'collection')}, the ledger has {sums.chunks:,} chunks of"
+        f" {sums.documents:,} documents; by collection in `{COVERAGE}`",
+        f"pipeline: {escaped(report.pipeline or 'none')}",
+        f"store: {escaped(report.store)}, read through its {'API' if report.way == 'api' else 'files'}",
+        f"source: {escaped(report.source)}",
+        f"with pictures: {escaped(report.workspace)}/.hashes/health\\_report.html",
+    ]
 
 
 def _fault(fault: Fault) -> str:

@@ -1,6 +1,7 @@
 """The pieces of Markdown pages.
 
-Names of documents come from the disk: they are escaped, or a file called ``![](http://…)`` would load a picture.
+Names of documents come from the disk: they are escaped, or a file called ``![](http://…)`` would load a picture, and
+one called ``http://…`` would be a link.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from vectorstore.printable import printable
 
 SHOWN = 20  # lines of a list; the tables hold more
 LONGEST = 400  # characters of a text from outside
+_ACTIVE = re.compile(  # links and pictures, tags, emphasis, entities, headings and lists, and what escapes others
+    r"(?<=\])[(\[]|<(?=[\w/!?])|[`*~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^(?:>|[+-](?=\s)|#(?=[#\s]))"
+    r"|:(?=//)|(?<=[wW]{3})\.|\\(?=[!-/:-@\[-`{-~])"
+)
 
 
 def page(title: str, *parts: str) -> str:
@@ -58,10 +63,19 @@ def prose(text: str) -> str:
     return "".join(f"`{part}`" if number % 2 else _escaped(part) for number, part in enumerate(parts))
 
 
+def cell(text: str) -> str:
+    """Text for a table artifact: one of Prefect's UIs renders its cells as Markdown, the other shows them as they are.
+
+    So only what would do something there is escaped, and names mostly stay as they are.
+    """
+    parts = re.split(r"`([^`]+)`", one_line(text))
+    return "".join(f"`{part}`" if number % 2 else _ACTIVE.sub(r"\\\g<0>", part) for number, part in enumerate(parts))
+
+
 def one_line(text: str, limit: int = 0) -> str:
     """Text without what a browser would act on or a server not take: turned writing, halves of characters."""
     return printable(" ".join(text.split()), limit)
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>()#!|~&])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>()#!|~&@]|:(?=//)|(?<=[wW]{3})\.)", r"\\\1", text)

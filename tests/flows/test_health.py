@@ -196,8 +196,8 @@ class TestFix:
         assert exit_code(state) == 0
         page = shown.artifact(health_pages.FIX)
         assert page.startswith("## Mended: 2 actions\n")
-        assert "| before | **FAIL**: 2 checks failed, " in page
-        assert "| second check | **INFO**: " in page
+        assert "- before: **FAIL**: 2 checks failed, " in page
+        assert "- second check: **INFO**: " in page
         assert "$0.000000" in page
         assert "set-aside/deleted-" in page
         _, shown = run(workspace, fix=True, dry_run=False)
@@ -255,8 +255,11 @@ class TestShown:
         assert "- **next step: run `vectorkeep health --fix`, which writes them again" in page
         assert "\n- for example: y/b.md\\#00000\n" in page
         assert "- INFO · backup · no backup is on record\n" in page
-        assert "| coverage | 66.6 %: " in page
-        assert "who\\|\\`\\!\\[x\\]\\(http:" in page
+        assert (
+            "- coverage **66.6 %**: 3 chunks are stored in 2 collections, the ledger has 3 chunks of 3 documents;"
+            in page
+        )
+        assert "who\\|\\`\\!\\[x\\]\\(http\\://" in page
         rows = json.loads(shown.artifact(health_pages.FINDINGS))
         assert [row["severity"] for row in rows[:4]] == ["FAIL", "FAIL", "INFO", "INFO"]
         assert {row["severity"] for row in rows[4:]} == {"PASS"}

@@ -1,4 +1,4 @@
-"""The whole of Prefect: a server, a worker, the deployment of ``prefect.yaml``, and what a browser shows of it."""
+"""The whole of Prefect: a server, a worker, the deployments of ``prefect.yaml``, and what a browser shows of it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Workspace
+from tests.support.chroma_helpers import file_limit, open_client
 from tests.support.server_process import ServerProcess
 from vectorstore.settings import load_settings
 from vectorstore.update import update
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+FLOWS = ("update", "health")
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+HOSTILE = "who|`![x](http://127.0.0.1:9/x.png)<img>#00000"
 needs_browser = pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH: apt-get install chromium")
 
 
@@ -37,7 +40,7 @@ class Prefect:
     """A server and a worker of their own, ended by process id.
 
     Attributes:
-        deployment: of ``prefect.yaml``, as the server knows it.
+        deployments: of ``prefect.yaml``, by flow, as the server knows them.
         embeddings: the embeddings API that the worker's runs call.
     """
 
@@ -63,7 +66,7 @@ class Prefect:
                 [*self._prefect(), "--no-prompt", "deploy", "--all"], cwd=ROOT, env=self.environment,
                 capture_output=True, text=True,
             )  # fmt: skip
-            self.deployment = self.ask("GET", "/deployments/name/update/update")
+            self.deployments = {flow: self.ask("GET", f"/deployments/name/{flow}/{flow}") for flow in FLOWS}
             self._processes = opened.pop_all()
         return self
 
@@ -85,9 +88,9 @@ class Prefect:
                 time.sleep(0.5)  # its SQLite is busy: it asks to be asked again
         raise AssertionError("the server stays busy")
 
-    def begin(self, **parameters: Any) -> str:
+    def begin(self, flow: str = "update", **parameters: Any) -> str:
         body = {"parameters": parameters}
-        return str(self.ask("POST", f"/deployments/{self.deployment['id']}/create_flow_run", body)["id"])
+        return str(self.ask("POST", f"/deployments/{self.deployments[flow]['id']}/create_flow_run", body)["id"])
 
     def ended(self, run: str) -> Any:
         wait_until(lambda: self.ask("GET", f"/flow_runs/{run}")["state"]["type"] in FINAL)
@@ -159,14 +162,27 @@ def filled(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_deploys_with_schedule_and_limit(prefect: Prefect) -> None:
+@pytest.mark.parametrize(
+    ("flow", "tags", "schedules"),
+    [
+        ("update", ["vectorkeep", "writes"], {"nightly": ("0 3 * * *", {})}),
+        (
+            "health",
+            ["vectorkeep", "health"],
+            {"nightly": ("0 5 * * 1-6", {}), "weekly-deep": ("0 5 * * 0", {"depth": "deep"})},
+        ),
+    ],
+)
+def test_deploys_with_schedules_and_limit(prefect: Prefect, flow: str, tags: list[str], schedules: Any) -> None:
     assert prefect.deployed.returncode == 0, prefect.deployed.stdout + prefect.deployed.stderr
-    deployment = prefect.deployment
-    assert deployment["tags"] == ["vectorkeep", "writes"]
+    deployment = prefect.deployments[flow]
+    assert deployment["tags"] == tags
     assert deployment["global_concurrency_limit"]["limit"] == 1
     assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-    (schedule,) = deployment["schedules"]
-    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 3 * * *", "UTC")
+    assert {
+        each["slug"]: (each["schedule"]["cron"], each["parameters"]) for each in deployment["schedules"]
+    } == schedules
+    assert {each["schedule"]["timezone"] for each in deployment["schedules"]} == {"UTC"}
     only = {
         "deployments": {"id": {"any_": [deployment["id"]]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
@@ -175,9 +191,11 @@ def test_deploys_with_schedule_and_limit(prefect: Prefect) -> None:
 
 
 @needs_browser
-def test_the_form_explains_itself(prefect: Prefect, tmp_path: Path) -> None:
-    text = prefect.page(f"/deployments/deployment/{prefect.deployment['id']}/run", tmp_path / "form.png")
-    for name, about in prefect.deployment["parameter_openapi_schema"]["properties"].items():
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_form_explains_itself(prefect: Prefect, flow: str, tmp_path: Path) -> None:
+    deployment = prefect.deployments[flow]
+    text = prefect.page(f"/deployments/deployment/{deployment['id']}/run", tmp_path / "form.png")
+    for name, about in deployment["parameter_openapi_schema"]["properties"].items():
         assert f"{name} (Optional)" in text
         assert " ".join(about["description"].split()) in text
     assert (tmp_path / "form.png").stat().st_size > 20_000
@@ -199,6 +217,33 @@ def test_a_run_shows_what_it_did(prefect: Prefect, filled: Workspace, tmp_path: 
         text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-update']['id']}", tmp_path / "report.png")
         assert "Completed: 60 added" in text
         assert "guide_howto 20" in text  # a table's row: the Markdown was rendered
+
+
+def test_a_health_check_fails_and_shows_why(prefect: Prefect, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.settings(embedder="hash", collection="docs_{folder}")
+    workspace.write("x/a.md", "y/b.md", "y/c.md")
+    assert update(load_settings(workspace.root)).exit_code == 0
+    with file_limit(), open_client(workspace.root / "chroma") as client:
+        client.get_collection("docs_y").delete(ids=["y/b.md#00000"])
+        collection = client.get_collection("docs_x")
+        vectors = collection.get(include=["embeddings"])["embeddings"]
+        collection.add(ids=[HOSTILE], documents=["text"], embeddings=vectors)
+    run = prefect.ended(prefect.begin("health", workspace=str(workspace.root), fix=True, depth="deep"))
+    assert (run["name"], run["state"]["name"]) == ("fix plan deep", "Completed")
+    assert run["state"]["message"].startswith("would do 2 actions; now FAIL: 2 checks failed, ")
+    run = prefect.ended(prefect.begin("health", workspace=str(workspace.root)))
+    assert (run["name"], run["state"]["type"], run["state"]["name"]) == ("health standard", "FAILED", "Failed")
+    assert run["state"]["message"].startswith("2 checks failed, ")
+    assert "Next: run `vectorkeep health --fix`" in run["state"]["message"]
+    found = {artifact["key"]: artifact for artifact in prefect.of_run("artifacts", run["id"])}
+    assert found["vectorkeep-health"]["data"].startswith("## FAIL: 2 checks failed, ")
+    assert json.loads(found["vectorkeep-coverage"]["data"])[0]["coverage"] == "50.0 %"
+    assert not any("Traceback" in line["message"] for line in prefect.of_run("logs", run["id"]))
+    if BROWSER:
+        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-health']['id']}", tmp_path / "health.png")
+        assert "missing · docs_y : 1 chunks of the ledger are not in the store" in text
+        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-findings']['id']}", tmp_path / "findings.png")
+        assert HOSTILE in text.replace(" ", "")  # as it is, where the UI takes cells for Markdown
 
 
 def test_a_refused_run_logs_no_traceback(prefect: Prefect, workspace: Workspace) -> None:

@@ -160,7 +160,7 @@ class TestStates:
         assert exit_code(state) == 1
         assert shown.artifact(update_pages.UPDATE).startswith("## Completed in part: 2 added\n")
         (row,) = json.loads(shown.artifact(update_pages.FAILURES))
-        assert row["document"] == HOSTILE.replace("/", "")
+        assert row["document"] == "a|b![x]\\(http:example.testx.png)\\<img>\\`\\_\\*.md"
 
     def test_locked_is_not_tried_again(self, workspace: Workspace) -> None:
         workspace.write("a.md")
@@ -282,9 +282,27 @@ class TestShown:
     def test_names_cannot_inject_markdown(self) -> None:
         shown = pages.escaped(HOSTILE + "\n# heading")
         assert "\n" not in shown
-        assert "\\!\\[x\\]\\(http:" in shown
+        assert "\\!\\[x\\]\\(http\\:" in shown
         assert "\\<img\\>\\`" in shown
         assert "a\\|b" in shown
+        assert pages.escaped("http://x.test www.x.test") == "http\\://x.test www\\.x.test"
+
+    @pytest.mark.parametrize(
+        ("name", "shown"),
+        [
+            ("guide/page_one.md#00000", "guide/page_one.md#00000"),
+            ("![x](//y)", "![x]\\(//y)"),
+            ("[x\\](//y)", "[x\\\\]\\(//y)"),
+            ("http://x.test/)<img>", "http\\://x.test/)\\<img>"),  # a link would take the sign before the tag along
+            ("<b>&lt;\n# no", "\\<b>\\&lt; # no"),
+            ("__init__.py *", "\\_\\_init\\_\\_.py \\*"),
+            ("# no", "\\# no"),
+            ("run `vectorkeep update`, not `", "run `vectorkeep update`, not \\`"),
+            ("half \udcff, turned \u202e", "half \\udcff, turned \\u202e"),
+        ],
+    )
+    def test_cells_are_shown_as_they_are(self, name: str, shown: str) -> None:
+        assert pages.cell(name) == shown
 
 
 class TestStop:
