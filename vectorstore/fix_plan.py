@@ -49,7 +49,10 @@ class Step:
 
 def not_ours(findings: Sequence[Finding]) -> set[str]:
     """Collections that another program made under a name of ours: no row of them may be touched."""
-    return {each.collection for each in findings if each.check in ("pipeline_mark", "dimension")}
+    return {
+        each.collection for each in findings
+        if each.check in ("pipeline_mark", "dimension") and each.severity >= Severity.WARN
+    }  # fmt: skip
 
 
 def plan_steps(findings: Sequence[Finding]) -> list[Step]:
