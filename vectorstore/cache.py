@@ -56,7 +56,7 @@ class VectorCache:
     ) -> None:
         self._dimension, self._clock, self._lock = dimension, clock, threading.Lock()
         self._readonly = readonly
-        self._path, self._suspect = path, path.with_name(path.name + ".suspect")
+        self._path, self._suspect = path, _suspect(path)
         self.damage = ""  # for a finding: what was wrong with the file
         if not readonly:
             self._db = self._open_or_salvage(path)
@@ -219,6 +219,15 @@ class VectorCache:
                 f"the vector cache was damaged ({error}): {kept} vectors were saved, the file is now {aside.name}"
             )
             return db
+
+
+def distrust(path: Path) -> None:
+    """Have the cache's next writer save what can be read of it into a new file."""
+    _suspect(path).touch()
+
+
+def _suspect(path: Path) -> Path:
+    return path.with_name(path.name + ".suspect")
 
 
 def _connect_readonly(path: Path) -> sqlite3.Connection:

@@ -58,8 +58,8 @@ def _refill(
         for start in range(0, len(listed), PAGE):
             ids = listed[start : start + PAGE]
             records = {id_: record for id_ in ids if (record := record_of(ledger, generation, each.name, id_))}
-            known = cache.known([record.hash for record in records.values()])
-            lacking = [id_ for id_, record in records.items() if record.hash not in known]
+            sound = cache.get_many([record.hash for record in records.values()])
+            lacking = [id_ for id_, record in records.items() if record.hash not in sound]
             page = reader.read(each, lacking) if lacking else None
             if page is None or page.vectors is None:
                 continue

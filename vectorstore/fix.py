@@ -37,6 +37,7 @@ from vectorstore.update import UpdateReport, update
 
 REFILLED = ("vectors", "no_vector", "not_finite", "zero", "norm", "index_ids")
 REWRITTEN = ("missing", "text", "metadata", "fulltext")
+_COMPLETE = (Action.REMOVE_FOLDERS, Action.RECOUNT, Action.SAVE_CACHE)  # leave nothing for an update to do
 LISTED = 1_000  # ids in a line of the trail
 
 
@@ -158,9 +159,9 @@ class _Fix:
             if any(step.action is Action.RECOUNT for step in steps):
                 self._trail.write("recount")
                 ledger.recount()
-            if any(step.action is Action.SAVE_CACHE for step in steps):
+            if doubts := {step.check for step in steps if step.action is Action.SAVE_CACHE}:
                 self._trail.write("save_cache")  # first: what comes next is mended from it
-                self._save_cache(ledger)
+                self._save_cache(ledger, damaged="cache" in doubts)
             self._forget(examination, ledger)
             self._remove_folders(examination.leaked)
             self._mend(examination, steps, ledger)
@@ -173,8 +174,8 @@ class _Fix:
             ledger.close()
         return None
 
-    def _save_cache(self, ledger: Ledger) -> None:
-        from vectorstore.cache import VectorCache
+    def _save_cache(self, ledger: Ledger, *, damaged: bool) -> None:
+        from vectorstore.cache import VectorCache, distrust
         from vectorstore.cache_refill import refill_cache
 
         serving = ledger.generation(self._settings.collection)
@@ -182,7 +183,9 @@ class _Fix:
             return
         embedding = serving.pipeline.rpartition("/")[0]
         path = self._settings.hashes / "cache.sqlite3"
-        cache = VectorCache(path, embedding, dimension_of(serving), self._clock)  # salvages a damaged file
+        if damaged:
+            distrust(path)  # opening it then salvages what can be read
+        cache = VectorCache(path, embedding, dimension_of(serving), self._clock)
         try:
             self._notes += [cache.damage] if cache.damage else []
             put = refill_cache(self._settings, ledger, cache, embedding)
@@ -270,12 +273,12 @@ class _Fix:
     def _update(
         self, steps: list[Step], error: VectorkeepError | None
     ) -> tuple[UpdateReport | None, VectorkeepError | None]:  # fmt: skip
-        if error or not any(step.action in (Action.UPDATE, Action.REWRITE, Action.REFILL) for step in steps):
+        if error or all(step.action in _COMPLETE for step in steps):
             return None, error
         try:
             done = update(
-                self._settings, max_deletes=self._max_deletes, on_progress=self._on_progress, stop=self._stop,
-                clock=self._clock,
+                self._settings, verify_content=self._looks["verify_content"], max_deletes=self._max_deletes,
+                on_progress=self._on_progress, stop=self._stop, clock=self._clock,
             )  # fmt: skip
         except VectorkeepError as raised:
             return None, raised
@@ -296,7 +299,7 @@ class _Fix:
             message, hint = updated.message, updated.hint
         return FixReport(
             self._run, state, 0 if state == "planned" else code, self._clock() - self._started, before, steps,
-            left_over(last.findings, mended=after is not None), type(error).__name__ if error else "", message, hint,
+            left_over(last.findings, all_of_it=after is not None or not steps), type(error).__name__ if error else "", message, hint,
             after, updated, str(self._kept) if self._kept.exists() else "", self._notes,
         )  # fmt: skip
 

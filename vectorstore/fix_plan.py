@@ -66,10 +66,10 @@ def plan_steps(findings: Sequence[Finding]) -> list[Step]:
     return sorted(steps, key=lambda step: ORDER.index(step.action))
 
 
-def left_over(findings: Sequence[Finding], *, mended: bool) -> list[Finding]:
-    """What a person has to see to: after a fix, all that is still there; before it, what has no action."""
+def left_over(findings: Sequence[Finding], *, all_of_it: bool) -> list[Finding]:
+    """What a person has to see to: ``all_of_it`` after a fix, or where none is done; else what has no action."""
     return [
-        each for each in findings if each.severity >= Severity.WARN and (mended or each.action is Action.NONE)
+        each for each in findings if each.severity >= Severity.WARN and (all_of_it or each.action is Action.NONE)
     ]  # fmt: skip
 
 

@@ -77,11 +77,12 @@ def test_mended(
 def test_dry_run(name: str, scene: Scene) -> None:
     """It says what would be done, and changes nothing."""
     DAMAGES[name].apply(scene)
+    options = {"verify_content": DAMAGES[name].contents}
     before = traces(scene.workspace)
-    planned = fix(scene, dry_run=True)
+    planned = fix(scene, dry_run=True, **options)
     assert traces(scene.workspace) == before
     assert (planned.state, planned.exit_code, planned.after) == ("planned", 0, None)
-    assert [step.action for step in fix(scene).steps] == [step.action for step in planned.steps]
+    assert [step.action for step in fix(scene, **options).steps] == [step.action for step in planned.steps]
 
 
 @pytest.mark.parametrize("name", UNMENDABLE)

@@ -119,7 +119,7 @@ register(
     _ledger(
         "INSERT INTO failures SELECT 1, doc_key, 'too strange', 1, 0, 0 FROM documents WHERE doc_key LIKE 'guide/%0.md'"
     ),
-    "documents_failing", "Ten documents could not be embedded last time", expect="failing", mends=False,
+    "documents_failing", "Ten documents could not be embedded last time", expect="failing",
 )  # fmt: skip
 
 # -- the ledger's file -----------------------------------------------------------------------------------------------
