@@ -18,10 +18,10 @@ from tasks.watching import watched
 from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Depth, HealthReport
 from vectorstore.fix import FixReport, fix
-from vectorstore.fix_text import fix_text
 from vectorstore.health import health
-from vectorstore.health_files import keep_report
-from vectorstore.health_text import health_text
+from vectorstore.output.fix_text import fix_text
+from vectorstore.output.health_files import keep_report
+from vectorstore.output.health_text import health_text
 from vectorstore.progress import Progress
 from vectorstore.settings import Settings, load_settings
 

@@ -10,10 +10,10 @@ from tasks.artifacts import publish_page, publish_table
 from tasks.pages import LONGEST, SHOWN, escaped, more, one_line, page, prose, quote, section, table
 from vectorstore.findings import Action, Finding, HealthReport, Severity
 from vectorstore.fix import FixReport
-from vectorstore.fix_plan import Step
-from vectorstore.health_totals import totals
-from vectorstore.merged_findings import Fault, faults, verdict
-from vectorstore.render import counts_text, duration_text
+from vectorstore.mending.fix_plan import Step
+from vectorstore.output.health_totals import totals
+from vectorstore.output.merged_findings import Fault, faults, verdict
+from vectorstore.output.render import counts_text, duration_text
 from vectorstore.update import UpdateReport
 
 HEALTH, FINDINGS, COVERAGE = "vectorkeep-health", "vectorkeep-findings", "vectorkeep-coverage"

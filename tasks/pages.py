@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from vectorstore.printable import printable
+from vectorstore.output.printable import printable
 
 SHOWN = 20  # lines of a list; the tables hold more
 LONGEST = 400  # characters of a text from outside

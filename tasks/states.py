@@ -24,9 +24,9 @@ from vectorstore import errors
 from vectorstore.errors import Capped, Refused, VectorkeepError
 from vectorstore.findings import HealthReport, Severity
 from vectorstore.fix import FixReport
-from vectorstore.merged_findings import Fault, faults, verdict
+from vectorstore.output.merged_findings import Fault, faults, verdict
+from vectorstore.output.render import counts_text
 from vectorstore.preview import Preview
-from vectorstore.render import counts_text
 from vectorstore.update import UpdateReport
 
 

@@ -14,10 +14,10 @@ from tasks.artifacts import ProgressBar
 from tasks.runs import HOUR, given, is_transient, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
+from vectorstore.output.render import plan_text, preview_text, update_text
 from vectorstore.plan import Plan
 from vectorstore.preview import preview
 from vectorstore.progress import Progress
-from vectorstore.render import plan_text, preview_text, update_text
 from vectorstore.settings import load_settings
 from vectorstore.update import UpdateReport, update
 

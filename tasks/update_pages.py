@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from tasks.artifacts import publish_page, publish_table
 from tasks.pages import SHOWN, escaped, facts, more, page, quote, section, table
+from vectorstore.output.render import KINDS, counts_text, duration_text
 from vectorstore.plan import Plan
 from vectorstore.preview import Preview
-from vectorstore.render import KINDS, counts_text, duration_text
 from vectorstore.update import UpdateReport
 
 PLAN, UPDATE = "vectorkeep-plan", "vectorkeep-update"

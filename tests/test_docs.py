@@ -14,9 +14,9 @@ import pytest
 
 from vectorstore import cli, errors, progress
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
-from vectorstore.fix_plan import ORDER
-from vectorstore.health_history import MAX_ROWS
-from vectorstore.health_parquet import COLUMNS
+from vectorstore.mending.fix_plan import ORDER
+from vectorstore.output.health_history import MAX_ROWS
+from vectorstore.output.health_parquet import COLUMNS
 from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
 from vectorstore.settings import ALIASES, Settings
 

@@ -16,24 +16,24 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from vectorstore.adopted import AdoptedDocuments
+from vectorstore.adoption.adopted import AdoptedDocuments
+from vectorstore.adoption.foreign import open_rows
+from vectorstore.adoption.importing import Checksum
+from vectorstore.adoption.intake import FOREIGN, Choice, Intake
+from vectorstore.adoption.matching import Matcher
+from vectorstore.adoption.spool import Spool
 from vectorstore.cache import VectorCache
-from vectorstore.chunks import Chunker
+from vectorstore.chroma.store import Store
+from vectorstore.documents.chunks import Chunker
 from vectorstore.errors import EmptySource, Interrupted, PipelineMismatch
-from vectorstore.foreign import open_rows
-from vectorstore.importing import Checksum
-from vectorstore.intake import FOREIGN, Choice, Intake
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
-from vectorstore.matching import Matcher
 from vectorstore.pipeline import Pipeline
 from vectorstore.plan import Plan
 from vectorstore.planning import make_plan
 from vectorstore.preview import Preview, preview_plan
 from vectorstore.progress import Checkpoint, Progress
 from vectorstore.settings import Settings
-from vectorstore.spool import Spool
-from vectorstore.store import Store
 from vectorstore.swap import JOURNAL, finish_swap
 
 

@@ -148,8 +148,8 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from vectorstore.output.render import bar, preview_text
     from vectorstore.preview import preview
-    from vectorstore.render import bar, preview_text
 
     settings = _settings(arguments)
     with bar(quiet=arguments.json) as advance:
@@ -162,7 +162,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _update(arguments: argparse.Namespace) -> int:
-    from vectorstore.render import bar, plan_text, update_text
+    from vectorstore.output.render import bar, plan_text, update_text
     from vectorstore.update import update
 
     settings = _settings(arguments)
@@ -184,9 +184,9 @@ def _update(arguments: argparse.Namespace) -> int:
 def _health(arguments: argparse.Namespace) -> int:
     from vectorstore.findings import Depth
     from vectorstore.health import health
-    from vectorstore.health_files import check_output, keep_report
-    from vectorstore.health_text import health_text
-    from vectorstore.render import bar
+    from vectorstore.output.health_files import check_output, keep_report
+    from vectorstore.output.health_text import health_text
+    from vectorstore.output.render import bar
 
     settings = _settings(arguments)
     for path in arguments.output:
@@ -211,9 +211,9 @@ def _health(arguments: argparse.Namespace) -> int:
 def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
     from vectorstore.findings import Depth
     from vectorstore.fix import fix
-    from vectorstore.fix_text import fix_text
-    from vectorstore.health_files import keep_report
-    from vectorstore.render import bar
+    from vectorstore.output.fix_text import fix_text
+    from vectorstore.output.health_files import keep_report
+    from vectorstore.output.render import bar
 
     stop = _stop_on_signals()
     with bar(quiet=arguments.json) as advance:
@@ -233,8 +233,8 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _adopt(arguments: argparse.Namespace) -> int:
     from vectorstore.adopt import adopt
-    from vectorstore.render import bar
-    from vectorstore.render_adopt import adopt_text
+    from vectorstore.output.render import bar
+    from vectorstore.output.render_adopt import adopt_text
 
     settings = _settings(arguments)
     stop = _stop_on_signals()
@@ -252,7 +252,7 @@ def _adopt(arguments: argparse.Namespace) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from vectorstore.render import hits_text
+    from vectorstore.output.render import hits_text
     from vectorstore.search import search
 
     hits = search(
@@ -266,7 +266,7 @@ def _search(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from vectorstore.render import status_text
+    from vectorstore.output.render import status_text
     from vectorstore.status import status
 
     found = status(_settings(arguments))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vectorstore.documents.naming import building_suffix, collection_name
+from vectorstore.documents.source import Entry, FileSource
 from vectorstore.ledger import Intent, Ledger, StatRow
-from vectorstore.naming import building_suffix, collection_name
 from vectorstore.plan import Plan
 from vectorstore.settings import Settings
-from vectorstore.source import Entry, FileSource
 
 
 class Comparison:

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from vectorstore.cache import VectorCache
+from vectorstore.embedders.requester import Requester
 from vectorstore.progress import Progress
 from vectorstore.reading import Reading
-from vectorstore.requester import Requester
 
 if TYPE_CHECKING:
     import numpy as np

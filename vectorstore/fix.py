@@ -20,19 +20,19 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from vectorstore.checks.view import dimension_of
+from vectorstore.chroma.rows import PAGE
 from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity
-from vectorstore.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
 from vectorstore.health import Examination, examine, health
-from vectorstore.health_view import dimension_of
-from vectorstore.known_vectors import KnownVectors
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
-from vectorstore.mending import StoreFiles, drop_set_aside, intend_again
+from vectorstore.mending.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
+from vectorstore.mending.known_vectors import KnownVectors
+from vectorstore.mending.store_files import StoreFiles, drop_set_aside, intend_again
+from vectorstore.mending.trail import Trail
 from vectorstore.progress import Progress
-from vectorstore.rows import PAGE
 from vectorstore.settings import Settings
-from vectorstore.trail import Trail
 from vectorstore.update import UpdateReport, update
 
 REFILLED = ("vectors", "no_vector", "not_finite", "zero", "norm", "index_ids")
@@ -176,7 +176,7 @@ class _Fix:
 
     def _save_cache(self, ledger: Ledger, *, damaged: bool) -> None:
         from vectorstore.cache import VectorCache, distrust
-        from vectorstore.cache_refill import refill_cache
+        from vectorstore.mending.cache_refill import refill_cache
 
         serving = ledger.generation(self._settings.collection)
         if serving is None:
@@ -214,7 +214,7 @@ class _Fix:
             shutil.rmtree(gone)
 
     def _mend(self, examination: Examination, steps: list[Step], ledger: Ledger) -> None:
-        from vectorstore.row_fixes import RowFixes
+        from vectorstore.mending.row_fixes import RowFixes
 
         if not any(step.action in (Action.REBUILD, Action.REFILL, Action.DELETE, Action.REWRITE) for step in steps):
             return
@@ -257,7 +257,7 @@ class _Fix:
 
     def _damages(self, examination: Examination, steps: list[Step]) -> list[Any]:
         """The audit's damages, and indexes that are sound but worn."""
-        from vectorstore.audit import Damage, DamageKind, Remedy
+        from vectorstore.chroma.audit import Damage, DamageKind, Remedy
 
         damages = [each for each in examination.damages if each.remedy not in (Remedy.OPEN, Remedy.REFUSE)]
         damaged = {each.collection for each in damages}
@@ -299,8 +299,8 @@ class _Fix:
             message, hint = updated.message, updated.hint
         return FixReport(
             self._run, state, 0 if state == "planned" else code, self._clock() - self._started, before, steps,
-            left_over(last.findings, all_of_it=after is not None or not steps), type(error).__name__ if error else "", message, hint,
-            after, updated, str(self._kept) if self._kept.exists() else "", self._notes,
+            left_over(last.findings, all_of_it=after is not None or not steps),
+            type(error).__name__ if error else "", message, hint, after, updated, str(self._kept) if self._kept.exists() else "", self._notes,
         )  # fmt: skip
 
 

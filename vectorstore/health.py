@@ -15,20 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vectorstore import workspace_checks
+from vectorstore.checks import workspace as workspace_checks
+from vectorstore.checks.faults import Faults
+from vectorstore.checks.source import check_source
+from vectorstore.checks.store import StoreChecks
+from vectorstore.checks.view import Choice, View
+from vectorstore.chroma.fingerprint import fingerprint
 from vectorstore.errors import Damaged
-from vectorstore.faults import Faults
 from vectorstore.findings import Depth, HealthReport, Severity
-from vectorstore.fingerprint import fingerprint
-from vectorstore.health_view import Choice, View
 from vectorstore.ledger import Ledger
 from vectorstore.progress import Progress
 from vectorstore.settings import Settings
-from vectorstore.source_checks import check_source
-from vectorstore.store_checks import StoreChecks
 
 if TYPE_CHECKING:
-    from vectorstore.audit import Damage
+    from vectorstore.chroma.audit import Damage
 
 
 @dataclass

@@ -26,7 +26,7 @@ class Pipeline(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Pipeline:
         """The pipeline that the settings ask for."""
-        from vectorstore.chunks import Chunker
+        from vectorstore.documents.chunks import Chunker
 
         return cls(
             f"{settings.embedder}/{settings.model_name}/{settings.dimension}",

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from vectorstore.documents.source import Entry, FileSource
 from vectorstore.errors import DocumentError, Refused
 from vectorstore.ledger import Generation, Intent
 from vectorstore.presence import Presence
-from vectorstore.source import Entry, FileSource
 
 
 class Work(NamedTuple):

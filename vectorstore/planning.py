@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from vectorstore.comparison import Comparison
+from vectorstore.documents.naming import building_suffix, collection_name
+from vectorstore.documents.source import FileSource
 from vectorstore.errors import ConfigurationError, DocumentError
 from vectorstore.guards import check_guards, pipeline_mismatch
 from vectorstore.ledger import Generation, Ledger
-from vectorstore.naming import building_suffix, collection_name
 from vectorstore.plan import Plan
 from vectorstore.presence import look_at_store
 from vectorstore.prices import price_per_token, usd
 from vectorstore.settings import Settings
-from vectorstore.source import FileSource
 
 MODES = ("changed", "missing", "stale", "all")
 BYTES_PER_TOKEN = 4.0  # until the ledger knows this corpus better

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vectorstore.chroma.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.errors import ConfigurationError, Damaged
-from vectorstore.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.ledger import Generation, Ledger
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
-    from vectorstore.audit import Damage
+    from vectorstore.chroma.audit import Damage
 
 
 class Presence:
@@ -93,7 +93,7 @@ def look_at_store(settings: Settings, ledger: Ledger, generation: Generation) ->
     closed = ledger.store_files()
     if closed and fingerprint(store) == closed:
         return presence
-    from vectorstore.audit import DamageKind, Remedy, audit  # heavier than a look that finds all as it was
+    from vectorstore.chroma.audit import DamageKind, Remedy, audit  # heavier than a look that finds all as it was
 
     now = fingerprint(store)
     damages = audit(store, suspects(store, closed))
@@ -123,7 +123,7 @@ def unsafe_files(settings: Settings, ledger: Ledger) -> list[Damage]:
     closed = ledger.store_files()
     if closed and fingerprint(store) == closed:
         return []
-    from vectorstore.audit import audit
+    from vectorstore.chroma.audit import audit
 
     return [damage for damage in audit(store, suspects(store, closed)) if not damage.safe_to_open]
 
@@ -134,8 +134,8 @@ def suspects(store: Path, before: Files) -> list[str] | None:
     Somebody else's are not ours to mend, and Chroma opens an index when its collection is used, so we never do.
     ``None`` when SQLite can't be read: an audit of everything says what is wrong.
     """
-    from vectorstore.chroma_files import list_collections, open_snapshot, read_marks
-    from vectorstore.store import PIPELINE_KEY
+    from vectorstore.chroma.files import list_collections, open_snapshot, read_marks
+    from vectorstore.chroma.store import PIPELINE_KEY
 
     now = fingerprint(store)
     changed = {path.partition("/")[0] for path in now.keys() | before.keys() if now.get(path) != before.get(path)}
@@ -153,7 +153,7 @@ def suspects(store: Path, before: Files) -> list[str] | None:
 
 def refuse_hopeless(damages: Iterable[Damage], store: Path) -> None:
     """Raise for damage that only a backup or a new store mends."""
-    from vectorstore.audit import Remedy
+    from vectorstore.chroma.audit import Remedy
 
     for damage in damages:
         if damage.remedy in (Remedy.RESTORE, Remedy.REFUSE):
@@ -172,8 +172,8 @@ def _knows_nothing(ledger: Ledger, generation: Generation) -> bool:
 def _count(
     store: Path, ledger: Ledger, generation: Generation, presence: Presence, expected: dict[str, tuple[int, int]]
 ) -> None:
-    from vectorstore.chroma_files import count_ids, iter_ids, list_collections, open_snapshot, read_marks
-    from vectorstore.store import PIPELINE_KEY
+    from vectorstore.chroma.files import count_ids, iter_ids, list_collections, open_snapshot, read_marks
+    from vectorstore.chroma.store import PIPELINE_KEY
 
     lost = _knows_nothing(ledger, generation)
     with open_snapshot(store) as db:
@@ -195,7 +195,7 @@ def _look_at_server(
     presence: Presence,
     expected: dict[str, tuple[int, int]],
 ) -> None:
-    from vectorstore.store import Store
+    from vectorstore.chroma.store import Store
 
     store = Store(settings)
     try:

@@ -120,7 +120,7 @@ def _read(
     cached: Callable[[Sequence[bytes]], set[bytes]],
 ) -> None:
     from vectorstore.cache import VectorCache
-    from vectorstore.chunks import Chunker
+    from vectorstore.documents.chunks import Chunker
     from vectorstore.reading import Reader
 
     path = settings.hashes / "cache.sqlite3"

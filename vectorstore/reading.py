@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from vectorstore.chunks import Chunk, Chunker
+from vectorstore.documents.chunks import Chunk, Chunker
+from vectorstore.documents.source import Document, FileSource
 from vectorstore.errors import DocumentError
 from vectorstore.ledger import ChunkRecord, DocumentRow, Ledger
 from vectorstore.plan import Plan, Work
-from vectorstore.source import Document, FileSource
 
 
 class Reading(NamedTuple):

@@ -8,21 +8,21 @@ from typing import TypeVar
 
 from vectorstore.budget import Budget
 from vectorstore.cache import VectorCache
-from vectorstore.chunks import Chunker
+from vectorstore.chroma.store import Store, chunk_ids
+from vectorstore.documents.chunks import Chunker
 from vectorstore.embedders import make_embedder
+from vectorstore.embedders.limiter import RateLimiter
+from vectorstore.embedders.requester import Requester
 from vectorstore.embedding import EmbeddingStage, Job
 from vectorstore.errors import DocumentError, Interrupted, VectorkeepError, unforeseen
 from vectorstore.ledger import Generation, Ledger
-from vectorstore.limiter import RateLimiter
-from vectorstore.mending import StoreFiles
+from vectorstore.mending.store_files import StoreFiles
 from vectorstore.pipeline import Pipeline
 from vectorstore.plan import Plan
 from vectorstore.prices import price_per_token, usd
 from vectorstore.progress import Progress
 from vectorstore.reading import Reader
-from vectorstore.requester import Requester
 from vectorstore.settings import Settings
-from vectorstore.store import Store, chunk_ids
 from vectorstore.writing import WritingStage
 
 DELETE_PAGE = 500  # documents

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vectorstore.store import Hit, Store
+    from vectorstore.chroma.store import Hit, Store
 
 OPEN_ATTEMPTS, OPEN_PAUSE_S = 5, 0.3
 
@@ -45,7 +45,7 @@ def search(settings: Settings, text: str, *, limit: int = 5, collections: Collec
 
 def _open(settings: Settings) -> Store:
     """The store, once its files are fit to be opened: a write in progress makes them unfit for a moment."""
-    from vectorstore.store import Store
+    from vectorstore.chroma.store import Store
 
     ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
     try:
@@ -88,11 +88,11 @@ def embed(settings: Settings, text: str) -> NDArray[np.float32]:
         Capped, EmbeddingFailed, ConfigurationError: it could not be embedded.
     """
     from vectorstore.budget import Budget
+    from vectorstore.documents.tokens import load_encoding
     from vectorstore.embedders import make_embedder
-    from vectorstore.limiter import RateLimiter
+    from vectorstore.embedders.limiter import RateLimiter
+    from vectorstore.embedders.requester import Requester
     from vectorstore.prices import price_per_token
-    from vectorstore.requester import Requester
-    from vectorstore.tokens import load_encoding
 
     embedder = make_embedder(settings)
     price = price_per_token(embedder.model, settings.prices, billable=embedder.billable)

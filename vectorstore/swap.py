@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from vectorstore.fingerprint import fingerprint
+from vectorstore.chroma.fingerprint import fingerprint
+from vectorstore.chroma.store import Store
+from vectorstore.documents.naming import building_suffix
 from vectorstore.ledger import Generation, Ledger
-from vectorstore.naming import building_suffix
 from vectorstore.settings import Settings
-from vectorstore.store import Store
 
 JOURNAL = "swap"
 

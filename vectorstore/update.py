@@ -221,9 +221,9 @@ class _Update:
 
     def _faults_of(self, plan: Plan) -> list[str]:
         """What a deep health check has against the collections that were built."""
+        from vectorstore.documents.naming import building_suffix
         from vectorstore.findings import Depth, Severity
         from vectorstore.health import examine
-        from vectorstore.naming import building_suffix
 
         suffix = building_suffix(plan.generation.pipeline)
         with examine(self._settings, depth=Depth.DEEP, probe=False, writer=True, clock=self._clock) as examination:

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Mapping
 
 from vectorstore.cache import VectorCache, vector_crc
+from vectorstore.chroma.store import Rows, Store, chunk_ids
 from vectorstore.embedding import Job
 from vectorstore.ledger import ChunkRecord, DocumentRow, Generation, Intent, Ledger
-from vectorstore.mending import StoreFiles
+from vectorstore.mending.store_files import StoreFiles
 from vectorstore.progress import Progress
 from vectorstore.reading import Reading, metadata_crc
-from vectorstore.store import Rows, Store, chunk_ids
 
 _END = object()
 

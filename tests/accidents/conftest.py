@@ -21,7 +21,7 @@ QUICK = {
     "test_an_unknown_price_sends_nothing", "test_a_cap_of_zero_sends_nothing[{'max_cost_usd': 0}]",
     "test_bad_documents",
     "test_a_poisonous_document", "test_one_spoilt_vector[zero]", "test_wrong_key", "test_truncated_ledger[0.5]",
-    "test_killed_at[after vectorstore.store:Store.upsert]", "test_damaged_spend_ledger[cut]",
+    "test_killed_at[after vectorstore.chroma.store:Store.upsert]", "test_damaged_spend_ledger[cut]",
     "test_checkpoint_is_only_a_picture[{]",
 }  # fmt: skip
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.accidents.index_writer import all_vectors, row_ids
 from tests.support.chroma_helpers import FILE_LIMIT, open_writer
-from vectorstore.audit import audit
-from vectorstore.repair import repair
+from vectorstore.chroma.audit import audit
+from vectorstore.chroma.repair import repair
 
 
 def mend(store: Path, aside: Path) -> None:

@@ -88,7 +88,7 @@ def test_looking_changes_nothing(filled: Workspace, server: ServerProcess, state
         assert filled.start("update", die="after vectorstore.ledger:Ledger.intend").killed()
         assert list((filled.root / ".hashes").glob("*-wal"))
     if state == "killed in its index":
-        assert filled.start("update", die="after vectorstore.store:Store.upsert").killed()
+        assert filled.start("update", die="after vectorstore.chroma.store:Store.upsert").killed()
         for path in filled.store.glob("*/header.bin"):
             path.write_bytes(path.read_bytes()[:10])
     before = looks(filled.root)

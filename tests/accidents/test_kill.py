@@ -141,14 +141,14 @@ STEPS = [
     "after vectorstore.cache:VectorCache.put_many 3",
     "after vectorstore.ledger:Ledger.store_opened",
     "after vectorstore.ledger:Ledger.intend 2",
-    "before vectorstore.store:Store.upsert 2",
-    "after vectorstore.store:Store.upsert 2",
-    "after vectorstore.store:Store.delete 2",
+    "before vectorstore.chroma.store:Store.upsert 2",
+    "after vectorstore.chroma.store:Store.upsert 2",
+    "after vectorstore.chroma.store:Store.delete 2",
     "after vectorstore.ledger:Ledger.commit 2",
     "after vectorstore.cache:VectorCache.released 2",
     "before vectorstore.ledger:Ledger.forget",
     "after vectorstore.ledger:Ledger.forget",
-    "after vectorstore.store:Store.close",
+    "after vectorstore.chroma.store:Store.close",
     "after vectorstore.ledger:Ledger.store_closed",
     "after vectorstore.ledger:Ledger.record_run",
 ]
@@ -187,7 +187,7 @@ def test_documents_gone_again_after_a_kill(tmp_path: Path, filled: Workspace, se
     workspace = filled.copy(tmp_path / "w")
     for n in range(8):
         workspace.write(f"new/{n}.md", document(("gone", n), 4))
-    assert workspace.start("update", die="after vectorstore.store:Store.upsert").killed()
+    assert workspace.start("update", die="after vectorstore.chroma.store:Store.upsert").killed()
     assert any("new/" in id_ for id_ in stored_ids(workspace.store))
     for n in range(8):
         if n % 2:
@@ -202,7 +202,7 @@ def test_documents_gone_again_after_a_kill(tmp_path: Path, filled: Workspace, se
     "step",
     [
         "before vectorstore.swap:begin_swap", "after vectorstore.swap:begin_swap",
-        "after vectorstore.store:Store.rename 1", "after vectorstore.store:Store.rename 2",
+        "after vectorstore.chroma.store:Store.rename 1", "after vectorstore.chroma.store:Store.rename 2",
         "after vectorstore.ledger:Ledger.swap", "after vectorstore.swap:finish_swap",
     ],
 )  # fmt: skip

@@ -13,11 +13,11 @@ from tests.support.server_process import ServerProcess
 from tests.support.workbench import Row, Workspace, document, expected, paid
 
 POINTS = [
-    "after vectorstore.importing:Importer.take", "after vectorstore.cache:VectorCache.put_many",
+    "after vectorstore.adoption.importing:Importer.take", "after vectorstore.cache:VectorCache.put_many",
     "after vectorstore.ledger:Ledger.begin", "after vectorstore.ledger:Ledger.intend",
-    "after vectorstore.store:Store.prepare", "before vectorstore.store:Store.upsert 2",
-    "after vectorstore.store:Store.upsert", "before vectorstore.ledger:Ledger.commit 2",
-    "after vectorstore.ledger:Ledger.commit", "before vectorstore.mending:StoreFiles.close",
+    "after vectorstore.chroma.store:Store.prepare", "before vectorstore.chroma.store:Store.upsert 2",
+    "after vectorstore.chroma.store:Store.upsert", "before vectorstore.ledger:Ledger.commit 2",
+    "after vectorstore.ledger:Ledger.commit", "before vectorstore.mending.store_files:StoreFiles.close",
     "after vectorstore.ledger:Ledger.store_closed", "before vectorstore.ledger:Ledger.record_run",
 ]  # fmt: skip
 

@@ -28,8 +28,8 @@ import pytest
 from tests.accidents.index_mender import mend
 from tests.accidents.index_writer import Operations, all_vectors, apply, row_ids
 from tests.support.chroma_helpers import FILE_LIMIT, create, file_limit, open_client
-from vectorstore import chroma_files as files
-from vectorstore.audit import Remedy, audit
+from vectorstore.chroma import files
+from vectorstore.chroma.audit import Remedy, audit
 
 KILLS, NEEDED_HITS = 40, 10
 BASE = 2_000

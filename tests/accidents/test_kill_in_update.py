@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.server_process import ServerProcess
 from tests.support.workbench import Row, Run, Workspace, document, paid
-from vectorstore.audit import Remedy, audit
+from vectorstore.chroma.audit import Remedy, audit
 
 KILLS, NEEDED_HITS = 12, 5
 BASE, MORE, SECTIONS = 75, 28, 40  # 3,000 chunks and 1,120 more: MORE takes

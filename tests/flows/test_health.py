@@ -25,13 +25,13 @@ from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.health_reports import make_report, many_faults
 from vectorstore import fix as fixes
 from vectorstore import health as checks
+from vectorstore.chroma.store import PIPELINE_KEY
 from vectorstore.errors import Interrupted
 from vectorstore.findings import Depth, Findings, HealthReport
-from vectorstore.health_history import read
 from vectorstore.lock import WriterLock
+from vectorstore.output.health_history import read
 from vectorstore.progress import Progress
 from vectorstore.settings import load_settings
-from vectorstore.store import PIPELINE_KEY
 from vectorstore.update import update
 
 HOSTILE = "who|`![x](http://example.test/x.png)<img>#00000"

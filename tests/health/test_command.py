@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from tests.support.chroma_helpers import open_client
 from tests.support.workbench import ROOT, Workspace, document
-from vectorstore.health_history import read
+from vectorstore.output.health_history import read
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_folder_without_anything(tmp_path: Path) -> None:
 
 
 def test_a_standard_check_comes_to_every_row(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vectorstore import all_rows
+    from vectorstore.checks import all_rows
     from vectorstore.findings import Depth
     from vectorstore.health import health
 
@@ -82,7 +82,7 @@ def test_a_standard_check_comes_to_every_row(workspace: Workspace, monkeypatch: 
 
 @pytest.mark.parametrize("rows", [1, 1_999, 2_001, 9_000, 14_001, 30_000, 100_000, 999_999])
 def test_any_regular_schedule_comes_to_every_part(rows: int) -> None:
-    from vectorstore.all_rows import parts_of
+    from vectorstore.checks.all_rows import parts_of
 
     parts = parts_of(rows)
     for hours in (1, 6, 8, 12, 24, 48, 7 * 24):

@@ -171,7 +171,7 @@ def killed(workspace: Workspace) -> None:
     for step in ("Ledger.intend", "Ledger.commit"):
         for when in ("before", "after"):
             assert workspace.start("update", die=f"{when} vectorstore.ledger:{step} 1").killed()
-    assert workspace.start("update", die="after vectorstore.store:Store.upsert 2", store_batch=50).killed()
+    assert workspace.start("update", die="after vectorstore.chroma.store:Store.upsert 2", store_batch=50).killed()
     workspace.update()
 
 

@@ -15,7 +15,7 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import Settings
 from numpy.typing import NDArray
 
-from vectorstore.chroma_files import StoredCollection, iter_queue, list_collections, open_snapshot
+from vectorstore.chroma.files import StoredCollection, iter_queue, list_collections, open_snapshot
 
 FILE_LIMIT = 2 << 30
 DIMENSION = 16

@@ -20,7 +20,7 @@ import vectorstore.embedders.openai
 import vectorstore.run
 import vectorstore.search  # noqa: F401
 from vectorstore.cli import main
-from vectorstore.tokens import load_encoding
+from vectorstore.documents.tokens import load_encoding
 
 load_encoding("cl100k_base").encode_ordinary("warm")
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from tests.support.bill import sha_of
 from tests.support.server_process import ServerProcess
-from vectorstore.chunks import Chunker
+from vectorstore.documents.chunks import Chunker
 from vectorstore.reading import chunk_hash
 from vectorstore.settings import Settings, load_settings
 
@@ -284,7 +284,7 @@ def read_store(path: Path) -> dict[str, Row]:
 
 def stored_ids(store: Path) -> set[str]:
     """The ids that Chroma will answer for, read from its SQLite file without Chroma."""
-    from vectorstore import chroma_files as files
+    from vectorstore.chroma import files
 
     if not files.sqlite_path(store).is_file():
         return set()

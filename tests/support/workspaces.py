@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vectorstore.chroma.store import Store
 from vectorstore.ledger import Ledger
 from vectorstore.settings import Settings
-from vectorstore.store import Store
 
 
 def write(root: Path, key: str, text: str, *, age_s: float = 60) -> Path:

@@ -26,6 +26,7 @@ from tests.support.foreign_stores import (
 )
 from tests.support.workspaces import contents, digests, make_settings, write, write_corpus
 from vectorstore.adopt import AdoptReport, adopt
+from vectorstore.chroma.store import Store
 from vectorstore.cli import main
 from vectorstore.errors import (
     ConfigurationError,
@@ -42,7 +43,6 @@ from vectorstore.preview import preview
 from vectorstore.progress import Progress
 from vectorstore.search import search
 from vectorstore.settings import Settings
-from vectorstore.store import Store
 from vectorstore.update import update
 
 DOCUMENTS = 9

@@ -15,10 +15,10 @@ import pytest
 from tests.support.bill import tokens_of
 from tests.support.server_process import ServerProcess
 from tests.vectorstore.test_requester import RecordingBudget
+from vectorstore.embedders.limiter import RateLimiter
 from vectorstore.embedders.openai import OpenAIEmbedder
+from vectorstore.embedders.requester import Requester
 from vectorstore.errors import Interrupted
-from vectorstore.limiter import RateLimiter
-from vectorstore.requester import Requester
 from vectorstore.settings import Settings
 
 REQUESTS, TOKENS = 3000, 1_000_000  # a minute

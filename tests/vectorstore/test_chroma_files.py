@@ -29,12 +29,11 @@ from tests.support.chroma_helpers import (
     open_writer,
     unit_vectors,
 )
-from vectorstore import chroma_files as files
-from vectorstore import hnsw_files as hnsw
-from vectorstore.audit import Damage, DamageKind, Remedy, audit
-from vectorstore.fingerprint import fingerprint
-from vectorstore.repair import NotRepairableError, repair
-from vectorstore.salvage import salvage
+from vectorstore.chroma import files, hnsw
+from vectorstore.chroma.audit import Damage, DamageKind, Remedy, audit
+from vectorstore.chroma.fingerprint import fingerprint
+from vectorstore.chroma.repair import NotRepairableError, repair
+from vectorstore.chroma.salvage import salvage
 
 ROWS, DELETED, PENDING = 350, 10, 50
 VECTORS = unit_vectors(ROWS)

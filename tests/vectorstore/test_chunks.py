@@ -13,11 +13,11 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vectorstore import chunks
-from vectorstore.chunks import Chunk, Chunker
+from vectorstore.documents import chunks
+from vectorstore.documents.chunks import Chunk, Chunker
+from vectorstore.documents.markdown import MAX_TITLE, find_blocks
+from vectorstore.documents.tokens import load_encoding
 from vectorstore.errors import ConfigurationError
-from vectorstore.markdown import MAX_TITLE, find_blocks
-from vectorstore.tokens import load_encoding
 
 REPOSITORY = Path(__file__).parents[2]
 ENCODING = load_encoding("cl100k_base")
@@ -346,13 +346,16 @@ def isolated(script: str, tmp_path: Path) -> str:
 
 
 def test_the_default_encoding_needs_no_network(tmp_path):
-    script = "from vectorstore.chunks import Chunker; print(Chunker(16).count('hello world'), Chunker(16).split('a b'))"
+    script = (
+        "from vectorstore.documents.chunks import Chunker;"
+        " print(Chunker(16).count('hello world'), Chunker(16).split('a b'))"
+    )
     assert isolated(script, tmp_path) == "2 [Chunk(text='a b', heading='', tokens=2)]"
 
 
 def test_an_encoding_that_can_not_be_had_says_what_to_do(tmp_path):
     script = """
-from vectorstore.chunks import Chunker
+from vectorstore.documents.chunks import Chunker
 from vectorstore.errors import ConfigurationError
 try: Chunker(16, "o200k_base").split("a")
 except ConfigurationError as error: print(error.message, "|", error.hint)
@@ -368,6 +371,6 @@ def test_an_unknown_encoding_is_refused_with_the_choices():
 
 
 def test_tiktoken_is_imported_when_the_first_text_is_cut():
-    script = "import sys, vectorstore.chunks as c; c.Chunker(400).id; print('tiktoken' in sys.modules)"
+    script = "import sys, vectorstore.documents.chunks as c; c.Chunker(400).id; print('tiktoken' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stdout.strip() == "False"

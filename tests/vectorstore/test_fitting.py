@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vectorstore import fitting
-from vectorstore.chunks import Chunker
-from vectorstore.fitting import Misfit, fit
+from vectorstore.adoption import fitting
+from vectorstore.adoption.fitting import Misfit, fit
+from vectorstore.documents.chunks import Chunker
 
 GUIDE = "# Guide\n\nHow to begin.\n\n## First steps\n\nOpen the box.\n\n---\n\nRead on.\n\n## Last\n\nClose the box.\n"
 WORDS = ("alpha", "beta", "gamma", "alpha.", "delta", "---", "beta", "ünï", "章", "|")

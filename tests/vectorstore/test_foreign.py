@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tests.support.chroma_helpers import create, digests, file_limit, open_client, unit_vectors
+from vectorstore.adoption.foreign import ApiReader, FileReader, RowReader, open_rows
+from vectorstore.chroma.store import Store
 from vectorstore.errors import ConfigurationError, Damaged
-from vectorstore.foreign import ApiReader, FileReader, RowReader, open_rows
 from vectorstore.settings import Settings
-from vectorstore.store import Store
 
 DIMENSION = 8
 

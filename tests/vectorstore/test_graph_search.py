@@ -22,9 +22,9 @@ from tests.support.chroma_helpers import (
     stored_collection,
     unit_vectors,
 )
-from vectorstore import hnsw_files as hnsw
-from vectorstore.graph_search import Graph, Space
-from vectorstore.search_quality import measure
+from vectorstore.chroma import hnsw
+from vectorstore.chroma.graph_search import Graph, Space
+from vectorstore.chroma.search_quality import measure
 
 SPACES: tuple[Space, ...] = ("ip", "cosine", "l2")
 LENGTHS = np.linspace(0.5, 2, 1_000, dtype=np.float32)[:, None]

@@ -18,11 +18,11 @@ import pytest
 
 from tests.support.health_reports import STARTED, make_collections, make_report, many_faults
 from tests.support.workspaces import digests
-from vectorstore import health_history
 from vectorstore.findings import CollectionHealth, Findings, HealthReport
-from vectorstore.health_history import FILE, LINES, MAX_AGE_S, MAX_RUN_ROWS, append, read, rows_of
-from vectorstore.health_parquet import COLUMNS, Unreadable, load, save, schema, table_of
-from vectorstore.health_totals import totals
+from vectorstore.output import health_history
+from vectorstore.output.health_history import FILE, LINES, MAX_AGE_S, MAX_RUN_ROWS, append, read, rows_of
+from vectorstore.output.health_parquet import COLUMNS, Unreadable, load, save, schema, table_of
+from vectorstore.output.health_totals import totals
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400
@@ -45,7 +45,7 @@ def test_a_quick_check_adds_a_line_and_imports_nothing_heavy(tmp_path: Path) -> 
 import sys
 from pathlib import Path
 from tests.support.health_reports import make_report
-from vectorstore.health_history import append
+from vectorstore.output.health_history import append
 assert append(Path({str(tmp_path)!r}), make_report(depth="quick")) == []
 sys.exit(sorted({{"pyarrow", "numpy", "pandas"}} & set(sys.modules)) or 0)
 """
@@ -145,7 +145,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from tests.support.health_reports import make_report
-from vectorstore.health_history import append
+from vectorstore.output.health_history import append
 folder, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 for number in range(count):
     depth = "quick" if number % 3 else "deep"
@@ -190,7 +190,7 @@ def test_each_step_of_folding_may_be_the_last(tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 from tests.support.health_reports import make_report
-from vectorstore.health_history import append
+from vectorstore.output.health_history import append
 steps = int(sys.argv[2])
 def die(event, arguments):
     global steps
@@ -241,7 +241,7 @@ def test_any_flipped_byte_is_seen_before_a_parser_sees_the_file(tmp_path: Path) 
 
 def test_a_file_of_a_newer_version_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as newer:
-        newer.setattr("vectorstore.health_parquet.VERSION", 2)
+        newer.setattr("vectorstore.output.health_parquet.VERSION", 2)
         save(tmp_path / FILE, table_of(rows_of(report(0))))
     assert "of another version of Vectorkeep" in read(tmp_path).notes[0]
     (note,) = append(tmp_path, report(1))
@@ -331,7 +331,7 @@ from pathlib import Path
 from tests.support.health_reports import many_faults
 from dataclasses import replace
 import pyarrow.parquet
-from vectorstore.health_history import append
+from vectorstore.output.health_history import append
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 (note,) = append(Path({str(tmp_path)!r}), replace(many_faults(1), run="late", depth={depth!r}, notes=[]))

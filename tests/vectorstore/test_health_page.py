@@ -19,13 +19,13 @@ import pytest
 from tests.support.health_reports import HOSTILE, STARTED, make_collections, make_report, many_faults
 from vectorstore.errors import ConfigurationError
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Findings, HealthReport, Severity
-from vectorstore.health_charts import BUCKETS, nice_ticks
-from vectorstore.health_files import write_report
-from vectorstore.health_history import Run
-from vectorstore.health_marks import figure, percent
-from vectorstore.health_page import health_page
-from vectorstore.health_style import STYLE
-from vectorstore.health_tables import ROWS
+from vectorstore.output.health_charts import BUCKETS, nice_ticks
+from vectorstore.output.health_files import write_report
+from vectorstore.output.health_history import Run
+from vectorstore.output.health_marks import figure, percent
+from vectorstore.output.health_page import health_page
+from vectorstore.output.health_style import STYLE
+from vectorstore.output.health_tables import ROWS
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 ROOT = Path(__file__).parents[2]
@@ -367,7 +367,7 @@ import resource, signal
 from pathlib import Path
 from tests.support.health_reports import make_report
 from vectorstore.errors import ConfigurationError
-from vectorstore.health_files import write_report
+from vectorstore.output.health_files import write_report
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

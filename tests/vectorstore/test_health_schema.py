@@ -25,7 +25,7 @@ from vectorstore.findings import (
     Severity,
 )
 from vectorstore.health import health
-from vectorstore.health_files import write_report
+from vectorstore.output.health_files import write_report
 from vectorstore.update import update
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "health_report.schema.json").read_text("utf-8"))

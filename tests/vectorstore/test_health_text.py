@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.health_reports import HOSTILE, make_report, many_faults
 from vectorstore.findings import CHECKS, Findings, Severity
-from vectorstore.health_text import health_text
-from vectorstore.merged_findings import faults, verdict
-from vectorstore.printable import printable
+from vectorstore.output.health_text import health_text
+from vectorstore.output.merged_findings import faults, verdict
+from vectorstore.output.printable import printable
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,7 +109,7 @@ def test_the_verdict_counts_a_check_once_by_its_worst() -> None:
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)])
 def test_colours_are_for_terminals_that_want_them(variables: dict[str, str], coloured: bool) -> None:
     script = (
-        "from tests.support.health_reports import many_faults; from vectorstore.health_text import health_text;"
+        "from tests.support.health_reports import many_faults; from vectorstore.output.health_text import health_text;"
         " print(health_text(many_faults()))"
     )
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}

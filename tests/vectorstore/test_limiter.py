@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vectorstore.embedders.limiter import RateLimiter
 from vectorstore.errors import Interrupted
-from vectorstore.limiter import RateLimiter
 
 
 class Clock:

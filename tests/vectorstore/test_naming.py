@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from vectorstore.documents.naming import collection_name
 from vectorstore.errors import ConfigurationError
-from vectorstore.naming import collection_name
 
 TEMPLATES = ["apple_docs_{folder}", "{folder}", "a.{folder}.b", "1.2.3.{folder}", "{folder}00", "x" * 192 + "{folder}"]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from vectorstore.documents.patterns import Patterns
+from vectorstore.documents.source import FileSource
 from vectorstore.errors import ConfigurationError
-from vectorstore.patterns import Patterns
-from vectorstore.source import FileSource
 
 TREE = [
     "a.md", "a.txt", "drafts/a.md", "guides/a.md", "guides/deep/b.md", "guides/deep/c.MD", "guides/x[1].md",

@@ -23,8 +23,8 @@ import psutil
 import pytest
 from chromadb.config import Settings
 
-import vectorstore.probe as probe_module
-import vectorstore.probe_process as probe_process
+import vectorstore.chroma.probe as probe_module
+import vectorstore.chroma.probe_process as probe_process
 from tests.support.chroma_helpers import (
     DIMENSION,
     create,
@@ -46,13 +46,12 @@ from tests.vectorstore.test_chroma_files import (
     segment,
     write_at,
 )
-from vectorstore import chroma_files as files
-from vectorstore import hnsw_files as hnsw
-from vectorstore.fingerprint import SQLITE_NAME
-from vectorstore.probe import ProbeResult, judge, probe
-from vectorstore.probe_child import some_ids
-from vectorstore.probe_copy import OWNER, PREFIX, Changed, NotCopied, copy_sparse, copy_store, throwaway_folder
-from vectorstore.probe_process import ChildEnd
+from vectorstore.chroma import files, hnsw
+from vectorstore.chroma.fingerprint import SQLITE_NAME
+from vectorstore.chroma.probe import ProbeResult, judge, probe
+from vectorstore.chroma.probe_child import some_ids
+from vectorstore.chroma.probe_copy import OWNER, PREFIX, Changed, NotCopied, copy_sparse, copy_store, throwaway_folder
+from vectorstore.chroma.probe_process import ChildEnd
 
 ROOT = Path(__file__).parents[2]
 COUNTS = {"empty": 0, "other": 100, "pages": len(VECTORS) - DELETED}
@@ -187,9 +186,7 @@ def test_many_collections_with_few_open_files(tmp_path: Path, scratch: Path) -> 
     with open_client(tmp_path / "chroma") as client:
         for number in range(40):
             fill(create(client, f"docs-{number}", sync_threshold=20), VECTORS[:20], batch=20)
-    script = (
-        "import sys; from pathlib import Path; from vectorstore.probe import probe; print(probe(Path(sys.argv[1])))"
-    )
+    script = "import sys; from pathlib import Path; from vectorstore.chroma.probe import probe; print(probe(Path(sys.argv[1])))"
     limited = ["sh", "-c", 'ulimit -S -n 64; exec "$@"', "sh", sys.executable, "-c", script, str(tmp_path / "chroma")]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     done = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -358,7 +355,7 @@ def hanging_child() -> psutil.Process:
     while time.monotonic() < end:
         time.sleep(0.1)
         for child in psutil.Process().children():
-            if "vectorstore.probe_child" in child.cmdline() and child.num_threads() > 4:
+            if "vectorstore.chroma.probe_child" in child.cmdline() and child.num_threads() > 4:
                 spent = sum(child.cpu_times()[:2])
                 time.sleep(0.5)
                 if sum(child.cpu_times()[:2]) == spent:
@@ -436,7 +433,7 @@ def test_a_pipe_among_the_files_is_not_waited_for(store: Path, scratch: Path) ->
 _OWNER = """
 import sys, time
 from pathlib import Path
-from vectorstore.probe_copy import throwaway_folder
+from vectorstore.chroma.probe_copy import throwaway_folder
 with throwaway_folder(Path(sys.argv[1])) as folder:
     print(folder, flush=True)
     time.sleep(600)

@@ -21,8 +21,10 @@ from tests.support.embeddings_api import expected_vectors
 from tests.support.embeddings_server import EmbeddingsServer
 from vectorstore.embedders.base import AttemptFailed, Embedded
 from vectorstore.embedders.hash import HashEmbedder
+from vectorstore.embedders.limiter import RateLimiter
 from vectorstore.embedders.local import LocalEmbedder
 from vectorstore.embedders.openai import OpenAIEmbedder
+from vectorstore.embedders.requester import Outcome, Requester, batches
 from vectorstore.errors import (
     Capped,
     ConfigurationError,
@@ -31,8 +33,6 @@ from vectorstore.errors import (
     KeyRejected,
     QuotaExhausted,
 )
-from vectorstore.limiter import RateLimiter
-from vectorstore.requester import Outcome, Requester, batches
 
 
 class RecordingBudget:

@@ -23,10 +23,9 @@ from tests.support.chroma_helpers import (
     stored_collection,
     unit_vectors,
 )
-from vectorstore import hnsw_files as hnsw
-from vectorstore import search_quality
-from vectorstore.graph_search import Graph, Space
-from vectorstore.search_quality import Measurement, SearchQuality, measure
+from vectorstore.chroma import hnsw, search_quality
+from vectorstore.chroma.graph_search import Graph, Space
+from vectorstore.chroma.search_quality import Measurement, SearchQuality, measure
 
 SPACES: tuple[Space, ...] = ("ip", "cosine", "l2")
 COARSE = {"max_neighbors": 2, "ef_construction": 5, "ef_search": 10}

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vectorstore.documents.source import READ_ATTEMPTS, Entry, FileSource
 from vectorstore.errors import DocumentError, EmptySource
-from vectorstore.source import READ_ATTEMPTS, Entry, FileSource
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -241,7 +241,7 @@ def test_missing_rights_are_problems_and_a_root_without_them_an_error():
     script = """
         import os, sys
         from vectorstore.errors import *
-        from vectorstore.source import *
+        from vectorstore.documents.source import *
         import hashlib
         root = sys.argv[1]
         for name in ("a", "locked", "noexec"):
@@ -297,7 +297,7 @@ def test_memory_follows_a_listing_and_not_the_corpus(tmp_path):
 
 
 def test_importing_it_is_cheap():
-    script = "import sys, vectorstore.source; print(sorted({'dataclasses', 'inspect', 'hashlib', 'chromadb', 'numpy'} & set(sys.modules)))"  # noqa: E501
+    script = "import sys, vectorstore.documents.source; print(sorted({'dataclasses', 'inspect', 'hashlib', 'chromadb', 'numpy'} & set(sys.modules)))"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stdout.strip() == "[]"
 

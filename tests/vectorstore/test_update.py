@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.workspaces import contents, digests, make_settings, write, write_corpus
+from vectorstore.chroma.store import Rows, Store
 from vectorstore.errors import ConfigurationError, Locked, StoreUnreachable
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.preview import preview
 from vectorstore.search import search
 from vectorstore.settings import Settings
-from vectorstore.store import Rows, Store
 from vectorstore.update import UpdateReport, update
 
 

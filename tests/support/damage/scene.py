@@ -15,8 +15,7 @@ import numpy as np
 from tests.support.chroma_helpers import open_client
 from tests.support.server_process import ServerProcess
 from tests.support.workbench import Workspace, document
-from vectorstore import chroma_files as files
-from vectorstore import hnsw_files as hnsw
+from vectorstore.chroma import files, hnsw
 
 DIMENSION = 16
 GUIDE, NOTES, API = "docs_guide", "docs_notes", "docs_api"
