@@ -300,7 +300,8 @@ class _Fix:
         return FixReport(
             self._run, state, 0 if state == "planned" else code, self._clock() - self._started, before, steps,
             left_over(last.findings, all_of_it=after is not None or not steps),
-            type(error).__name__ if error else "", message, hint, after, updated, str(self._kept) if self._kept.exists() else "", self._notes,
+            type(error).__name__ if error else "", message, hint, after, updated,
+            str(self._kept) if self._kept.exists() else "", self._notes,
         )  # fmt: skip
 
 

@@ -186,7 +186,10 @@ def test_many_collections_with_few_open_files(tmp_path: Path, scratch: Path) -> 
     with open_client(tmp_path / "chroma") as client:
         for number in range(40):
             fill(create(client, f"docs-{number}", sync_threshold=20), VECTORS[:20], batch=20)
-    script = "import sys; from pathlib import Path; from vectorstore.chroma.probe import probe; print(probe(Path(sys.argv[1])))"
+    script = (
+        "import sys; from pathlib import Path; from vectorstore.chroma.probe import probe\n"
+        "print(probe(Path(sys.argv[1])))"
+    )
     limited = ["sh", "-c", 'ulimit -S -n 64; exec "$@"', "sh", sys.executable, "-c", script, str(tmp_path / "chroma")]
     environment = {**os.environ, "TMPDIR": str(scratch)}
     done = subprocess.run(limited, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
