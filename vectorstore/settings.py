@@ -190,8 +190,8 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
 
 _KIND_WORDS = {
     "int": "a whole number", "float": "a number", "float | None": "a number or \"none\"", "bool": "true or false",
-    "tuple[str, ...]": "a list of patterns", "dict[str, float]": "a table of numbers", "dict[str, str]": "a table of texts",
-    "Path": "a path", "str": "a text",
+    "tuple[str, ...]": "a list of patterns", "dict[str, float]": "a table of numbers",
+    "dict[str, str]": "a table of texts", "Path": "a path", "str": "a text",
 }  # fmt: skip
 
 
