@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vectorstore.checks.faults import Faults
@@ -110,7 +111,8 @@ class CollectionPass:
         page, facts = self._reader.examine(self._collection, ids)
         self.checked += len(page.ids)
         texts = hash_texts(page)
-        records = [unpack_chunk(*places[id_]) if id_ in places else None for id_ in page.ids]
+        found = map(places.get, page.ids)
+        records = [None if place is None else unpack_chunk(*place) for place in found]
         expected = Expected(records, unit=self._collection.space == "cosine" or self._known is not None)
         for check, rows in check_page(page, texts, facts, expected):
             if self._known:  # a stranger is at fault as such, whatever it holds
@@ -153,6 +155,7 @@ class CollectionPass:
     """Rows whose text another row has already."""
 
 
+@lru_cache(100_000)  # most chunks have the numbers that the documents before had
 def _number(text: str) -> int | None:
     """The number of a chunk, from the form that it has in ids: five digits, and more only where they are needed."""
     if (

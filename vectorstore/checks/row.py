@@ -9,21 +9,25 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from typing import NamedTuple
 
-from vectorstore.chroma.rows import Page
+from vectorstore.chroma.rows import METADATA_KEYS, Page
 from vectorstore.chroma.vector_facts import VectorFacts
-from vectorstore.ledger import ChunkRecord
 
 NORM_TOLERANCE = 1e-3
 _NORM_STEP = 0.05
 _NO_TEXT = bytes(16)
 
 
+Record = tuple[bytes, int, int]
+"""The fields of a `ledger.ChunkRecord`: text's hash, checksums of vector and metadata."""
+
+
 class Expected(NamedTuple):
     """What the ledger says of a page: one entry a row; ``None`` for a row that it does not know."""
 
-    records: Sequence[ChunkRecord | None]
+    records: Sequence[Record | None]
     unit: bool
     """Whether the collection's vectors should be of length one."""
 
@@ -48,7 +52,7 @@ def hash_texts(page: Page) -> list[bytes]:
     ]
 
 
-def _wrong_texts(texts: Sequence[bytes], records: Sequence[ChunkRecord | None]) -> list[int]:
+def _wrong_texts(texts: Sequence[bytes], records: Sequence[Record | None]) -> list[int]:
     return [
         row
         for row, (text, record) in enumerate(zip(texts, records, strict=True))
@@ -56,18 +60,21 @@ def _wrong_texts(texts: Sequence[bytes], records: Sequence[ChunkRecord | None]) 
     ]
 
 
-def _wrong_metadata(page: Page, records: Sequence[ChunkRecord | None]) -> list[int]:
+def _wrong_metadata(page: Page, records: Sequence[Record | None]) -> list[int]:
     """Missing, additional, of another type, or of another value."""
     wrong = []
+    own = itemgetter(*METADATA_KEYS)
     for row, (values, record) in enumerate(zip(page.metadatas, records, strict=True)):
         if record is None:
             continue
-        # What a checksum of the text form can't tell: 1 from "1", from 1.0, from True.
-        get = values.get
-        doc_key, chunk, heading, tokens = get("doc_key"), get("chunk"), get("heading"), get("tokens")
+        try:
+            doc_key, chunk, heading, tokens = own(values)
+        except KeyError:
+            wrong.append(row)
+            continue
         if (
-            len(values) != 4
-            or type(doc_key) is not str
+            len(values) != len(METADATA_KEYS)
+            or type(doc_key) is not str  # what a checksum of the text form can't tell: 1 from "1", from 1.0, from True
             or type(chunk) is not int
             or type(heading) is not str
             or type(tokens) is not int

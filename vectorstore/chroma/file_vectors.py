@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ class FileVectors:
         """The slot of every id; -1: none."""
         import numpy as np
 
-        labels = np.fromiter((self._labels.get(id_, -1) for id_ in ids), np.int64, len(ids))
+        labels = np.fromiter(map(self._labels.get, ids, repeat(-1)), np.int64, len(ids))
         return np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
 
     def _from_slots(self, header: hnsw.Header, slots: NDArray[np.int64]) -> NDArray[np.float32]:

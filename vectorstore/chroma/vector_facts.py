@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,7 +74,8 @@ def squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def digests_of(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
     """64 bits of every vector, shape ``(rows,)``: above, its CRC-32 as the ledger keeps it; below, its first float."""
     import numpy as np
+    from isal.isal_zlib import crc32  # what zlib gives, at seven times its speed
 
-    crcs = np.fromiter(map(zlib.crc32, vectors), np.uint64, len(vectors))
+    crcs = np.fromiter(map(crc32, vectors), np.uint64, len(vectors))
     digests: NDArray[np.uint64] = crcs << np.uint64(32) | np.ascontiguousarray(vectors[:, 0]).view(np.uint32)
     return digests
