@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from vectorstore.backups.age_stream import Encrypting
 from vectorstore.backups.manifest import Manifest, Member, Sidecar, archive_file
@@ -73,14 +74,13 @@ class ArchiveWriter:
             VectorkeepError: it is no regular file, or it changed while it was read.
         """
         self._start(name)
-        handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
-        with open(handle, "rb", buffering=0) as file:
+        with _opened_source(source) as handle:
             before = os.fstat(handle)
             if not stat.S_ISREG(before.st_mode):
                 raise VectorkeepError(f"{source} is no regular file")
             member = Member(name, before.st_size, "", before.st_mode & 0o777, before.st_mtime_ns)
             self._put(header(member))
-            digest = self._copy(file, source, member.size, on_bytes)
+            digest = self._copy(handle, source, member.size, on_bytes)
             after = os.fstat(handle)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise _changed(source)
@@ -114,11 +114,11 @@ class ArchiveWriter:
             self._out.close()
         return self._landing.close(whole, self._recipients)
 
-    def _start(self, name: str = "") -> None:
+    def _start(self, name: str | None = None) -> None:
         """Nothing may be added after something failed; what starts now has failed until it ends."""
         if not self._sound:
             raise ValueError("this archive has ended, or was given up")
-        if name:
+        if name is not None:
             self._names.take(name)
         self._sound = False
 
@@ -132,12 +132,12 @@ class ArchiveWriter:
         if packed := self._pack.compress(data):
             self._out.write(packed)
 
-    def _copy(self, file: BinaryIO, source: Path, size: int, on_bytes: OnBytes | None) -> str:
+    def _copy(self, handle: int, source: Path, size: int, on_bytes: OnBytes | None) -> str:
         """Exactly ``size`` bytes; their SHA-256."""
         digest = hashlib.sha256()
         left = size
         while left:
-            read = file.readinto(self._buffer[:left])  # type: ignore[attr-defined]
+            read = os.readv(handle, [self._buffer[:left]])
             if not read:
                 raise _changed(source)
             piece = self._buffer[:read]
@@ -203,6 +203,15 @@ def check_name(manifest: Manifest, sidecar: Sidecar | None) -> None:
         (sidecar.name, sidecar.created, sidecar.versions)
     ):
         raise BadBackup(f"{sidecar.file} holds {manifest.name}, which is not what its sidecar is of")
+
+
+@contextmanager
+def _opened_source(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _changed(source: Path) -> VectorkeepError:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 
 from vectorstore.backups.manifest import Member
-from vectorstore.backups.naming import safe_name
 from vectorstore.errors import BadBackup
 
 BLOCK = 512
@@ -45,7 +44,7 @@ def read_header(read: Callable[[int], bytes]) -> Member | None:
         read: gives exactly so many bytes.
 
     Raises:
-        BadBackup: it is no header as ``header`` makes it, or the name leads elsewhere.
+        BadBackup: it is no header as ``header`` makes it. Whether the name is safe is not looked at.
     """
     first = read(BLOCK)
     if not any(first):
@@ -68,8 +67,6 @@ def read_header(read: Callable[[int], bytes]) -> Member | None:
         )
     except ValueError as error:
         raise BadBackup(f"a member of the archive can't be read: {error}") from error
-    if not safe_name(name):
-        raise BadBackup(f"the archive holds {name!r}: no safe name")
     if header(member) != raw:
         raise BadBackup(f"{name!r} in the archive is no plain file as Vectorkeep writes it")
     return member

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from vectorstore.backups.manifest import LARGEST, Manifest, Member
-from vectorstore.backups.naming import MANIFEST_FILE
+from vectorstore.backups.naming import MANIFEST_FILE, Names
 from vectorstore.backups.stream import Inflated
 from vectorstore.backups.tar_header import END, padding, read_header
 from vectorstore.errors import BadBackup
@@ -40,9 +40,11 @@ def walk(
     """
     allowed = None if expected is None else {member.name: member for member in expected.members}
     found: list[Member] = []
+    names = Names()
     while (member := _next(stream)).name != MANIFEST_FILE:
+        _take(names, member)
         if allowed is not None:
-            _compare(member, allowed.pop(member.name, None))
+            _compare(member, allowed.get(member.name))
         if len(found) == MOST_MEMBERS:
             raise BadBackup("the archive holds more members than any backup")
         found.append(replace(member, sha256=_pass(stream, member, receive, on_bytes)))
@@ -61,10 +63,17 @@ def _next(stream: Inflated) -> Member:
     return member
 
 
+def _take(names: Names, member: Member) -> None:
+    try:
+        names.take(member.name)
+    except ValueError as error:
+        raise BadBackup(f"the archive can't be trusted: {error}") from error
+
+
 def _compare(member: Member, listed: Member | None) -> None:
-    """Refuse a member that the manifest does not list, lists otherwise, or that was there before."""
+    """Refuse a member that the manifest does not list, or lists otherwise."""
     if listed is None:
-        raise BadBackup(f"the archive holds {member.name!r}, which its manifest does not list, or twice")
+        raise BadBackup(f"the archive holds {member.name!r}, which its manifest does not list")
     if member != replace(listed, sha256=""):
         raise BadBackup(f"{member.name!r} in the archive has another size, mode or time than its manifest says")
 
@@ -121,6 +130,5 @@ def _compare_all(found: list[Member], manifest: Manifest) -> None:
             raise BadBackup(f"the archive holds {member.name!r}, which its manifest does not list")
         if listed[member.name] != member:
             raise BadBackup(f"{member.name!r} is damaged: it is not what the manifest says")
-        listed[member.name] = replace(member, sha256="twice")
-    missing = [name for name, member in listed.items() if member.sha256 != "twice"]
-    raise BadBackup(f"the archive lacks {missing[0]!r}" if missing else "a member is in the archive twice")
+    there = {member.name for member in found}
+    raise BadBackup(f"the archive lacks {next(name for name in listed if name not in there)!r}")
