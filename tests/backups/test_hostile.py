@@ -22,6 +22,7 @@ from tests.backups.archives import FACTS, entry, forge, forge_bytes, make_archiv
 from vectorstore.backups.archive import check_archive, read_manifest
 from vectorstore.backups.extract import extract
 from vectorstore.backups.manifest import Manifest, Member, Sidecar
+from vectorstore.backups.stream import PIECE
 from vectorstore.backups.tar_header import END, header, padding
 from vectorstore.backups.walk import manifest_member
 from vectorstore.errors import BadBackup, VectorkeepError
@@ -236,6 +237,14 @@ def test_members_and_manifest_that_differ(outside: Path) -> None:
         assert_refused(folder, forge(outside / "made", blocks, members))
 
 
+@pytest.mark.parametrize("change", [{"mode": 0o666}, {"mtime_ns": 7}])
+def test_a_manifest_with_other_attributes(outside: Path, change: dict[str, int]) -> None:
+    manifest = replace(FACTS, members=(GOOD,))
+    text = manifest.to_text().encode()
+    last = entry(replace(manifest_member(manifest, len(text)), **change), text)
+    assert_refused(outside, sealed(outside / "made", gzip.compress(GOOD_ENTRY + last + END), GOOD))
+
+
 def test_a_manifest_that_differs_from_the_sidecars(outside: Path) -> None:
     """Inside it is right; the sidecar is forged: of another archive, or with members of its own."""
     path, sidecar = forge(outside / "made", GOOD_ENTRY, [GOOD])
@@ -274,6 +283,7 @@ ENDS = {
     "no end": gzip.compress((GOOD_ENTRY + body(GOOD))[:-1024]),
     "no manifest": gzip.compress(GOOD_ENTRY + END),
     "an early end": gzip.compress(END + GOOD_ENTRY + body(GOOD)),
+    "an end that is none": gzip.compress(GOOD_ENTRY + body(GOOD)[:-1] + b"x"),
     "padding that is not empty": gzip.compress(GOOD_ENTRY[:-1] + b"x" + body(GOOD)),
     "a wrong CRC": WHOLE[:-8] + bytes(4) + WHOLE[-4:],
     "a wrong length": WHOLE[:-4] + struct.pack("<I", 7),
@@ -282,6 +292,24 @@ ENDS = {
     "no file at all": gzip.compress(b""),
     "age in name only": b"age-encryption.org/v1\n",
 }
+
+
+def test_bytes_after_the_end_that_come_with_a_later_read(outside: Path) -> None:
+    """The gzip member ends just where a read ends, by a long comment: what follows is not in the unpacker's hands."""
+    comment = b"c" * (PIECE - len(WHOLE) - 1) + b"\0"
+    whole = WHOLE[:3] + b"\x10" + WHOLE[4:10] + comment + WHOLE[10:]
+    assert len(whole) == PIECE
+    check_archive(*sealed(outside / "made", whole, GOOD))
+    assert_refused(outside, sealed(outside / "made", whole + b"x", GOOD))
+
+
+def test_contents_after_the_end_that_come_with_a_later_piece(outside: Path) -> None:
+    """The tar ends just where an unpacked piece ends."""
+    one = member("noise", bytes(PIECE - len(body(GOOD)) - 3 * 512))
+    plain = entry(one, bytes(one.size)) + body(one)
+    assert len(plain) == PIECE
+    check_archive(*sealed(outside / "made", gzip.compress(plain), one))
+    assert_refused(outside, sealed(outside / "made", gzip.compress(plain + b"x"), one))
 
 
 @pytest.mark.parametrize("data", ENDS.values(), ids=ENDS)
@@ -327,7 +355,10 @@ class TestBombs:
     def test_a_manifest_without_end(self, outside: Path) -> None:
         """Its size is looked at before it is read."""
         manifest = replace(manifest_member(FACTS, 0), size=2**40)
-        assert_refused(outside, sealed(outside / "made", gzip.compress(header(manifest) + bytes(1 << 22))))
+        path, sidecar = sealed(outside / "made", gzip.compress(header(manifest) + bytes(1 << 22)))
+        assert_refused(outside, (path, sidecar))
+        with pytest.raises(BadBackup, match="larger than any"):
+            check_archive(path, sidecar)
 
     def test_members_without_end(self, outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("vectorstore.backups.walk.MOST_MEMBERS", 10)
@@ -339,7 +370,10 @@ class TestBombs:
     def test_a_pax_bomb(self, outside: Path) -> None:
         long = "x" * 10_000
         raw = pax({"mtime": "0.000000005", "comment": long}, GOOD_ENTRY[1024:])
-        assert_refused(outside, forge(outside / "made", raw, [GOOD]))
+        path, sidecar = forge(outside / "made", raw, [GOOD])
+        assert_refused(outside, (path, sidecar))
+        with pytest.raises(BadBackup, match="no file of a backup"):
+            check_archive(path, sidecar)
 
 
 class TestTarget:

@@ -175,6 +175,16 @@ def test_recipients_are_public_keys(recipients: tuple[str, ...]) -> None:
         Sidecar.from_dict(replace(SECRET, recipients=recipients).to_dict())
 
 
+@pytest.mark.parametrize("sidecar", [SIDECAR, SECRET], ids=["plain", "encrypted"])
+def test_a_value_that_was_changed_and_spelled_well(sidecar: Sidecar) -> None:
+    """By somebody who has forgotten the digest."""
+    for name, value in (("size", 98), ("md5", "0b" * 16), ("created", 1.5)):
+        values = sidecar.to_dict()
+        values[name] = value
+        with pytest.raises(BadBackup, match="digest"):
+            Sidecar.from_dict(values)
+
+
 def test_includes_are_known_words() -> None:
     Manifest.from_dict(replace(MANIFEST, includes=INCLUDES).to_dict())
     for includes in (("keys",), ("store", "store")):

@@ -15,7 +15,7 @@ from vectorstore.errors import BadBackup, KeyRefused
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
-PIECE = 1 << 18  # bytes: what the processor's cache holds
+PIECE = 1 << 17  # bytes: what the processor's cache holds
 
 
 class Source:
