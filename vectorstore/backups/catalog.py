@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from vectorstore.backups.listing import (
@@ -18,15 +17,14 @@ from vectorstore.backups.listing import (
     PIN_SUFFIX,
     TIME,
     Backup,
-    archives_of,
     find,
+    is_half,
     list_backups,
     names_in,
     read_backup,
     split_file,
-    under_way,
 )  # fmt: skip
-from vectorstore.backups.manifest import SIDECAR_SUFFIX, Sidecar, sidecar_file
+from vectorstore.backups.manifest import Sidecar, sidecar_file
 from vectorstore.backups.placing import disk_errors, place, sync_file, sync_folder, unlink, write_new
 from vectorstore.errors import BadBackup, Refused
 
@@ -103,8 +101,12 @@ def remove(backup: Backup) -> None:
         unlink(gone)
 
 
-def sweep(folder: Path) -> list[str]:
+def sweep(folder: Path, name: str = "") -> list[str]:
     """Take away what killed runs left, while nobody else writes there: the caller holds the writer's lock.
+
+    Args:
+        folder: of backups.
+        name: of a backup, to take away what is left of that one only.
 
     Returns:
         The names of what is gone.
@@ -113,8 +115,8 @@ def sweep(folder: Path) -> list[str]:
         VectorkeepError: the disk refused.
     """
     names = names_in(folder)
-    halves = {file for file in names if _is_half(file, names)}
-    leftovers = {file for file in names if file.startswith((PARTIAL, GONE))}
+    halves = {file for file in names if is_half(file, names) and file.startswith(name)}
+    leftovers = {file for file in names if file.startswith((PARTIAL + name, GONE + name))}
     with disk_errors(f"tidying {folder}"):
         for file in halves:
             unlink(folder / file)
@@ -155,12 +157,6 @@ def unpin(folder: Path, which: str) -> Backup:
         unlink(folder / (backup.name + PIN_SUFFIX))
         sync_folder(folder)
     return find(folder, backup.archive.name)
-
-
-def _is_half(file: str, names: Mapping[str, None]) -> bool:
-    """Whether it is the sidecar of an archive that is not there yet, or no longer."""
-    name, suffix = split_file(file)
-    return suffix == SIDECAR_SUFFIX and not archives_of(name, names) and under_way(name, names)
 
 
 def _place_new(final: Path, data: bytes) -> None:

@@ -6,6 +6,7 @@ passed over, and the next one begins anew after it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -108,10 +109,9 @@ def next_to_drill(backups: Iterable[Backup], tried: Mapping[str, float]) -> Back
 
 def _backwards(folder: Path) -> Iterator[Event]:
     """The events, the newest first, each read only when it is asked for."""
-    try:
+    lines: list[bytes] = []
+    with disk_errors(f"reading {folder / FILE}"), contextlib.suppress(FileNotFoundError):
         lines = (folder / FILE).read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return
     for line in reversed(lines):
         event = _event(line) if line else None
         if event:

@@ -7,19 +7,24 @@ else in the folder is no backup. What is on its way in is called ``.partial-…`
 from __future__ import annotations
 
 import calendar
+import contextlib
 import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from vectorstore.backups.manifest import SIDECAR_SUFFIX, Sidecar, archive_file, sidecar_file
+from vectorstore.backups.placing import disk_errors
 from vectorstore.errors import BadBackup, NoBackup
 
-PARTIAL, GONE, PIN_SUFFIX = ".partial-", ".gone-", ".pin"
+PARTIAL, GONE = ".partial-", ".gone-"
+PART = ".part"  # on its way in off-site, beside its name
+PIN_SUFFIX = ".pin"
 LATEST = "latest"
+NO_ARCHIVE, NO_SIDECAR = "its archive is missing", "its sidecar is missing"
 _FILE = re.compile(r"(backup_\d{8}_\d{6})(\.tar\.gz|\.tar\.gz\.age|\.manifest\.json|\.pin)", re.ASCII)
 _ARCHIVES = (".tar.gz", ".tar.gz.age")
 TIME = "backup_%Y%m%d_%H%M%S"
@@ -54,15 +59,22 @@ def list_backups(folder: Path) -> list[Backup]:
     An archive without its sidecar and a sidecar without its archive are listed, with their problem.
     """
     names = names_in(folder)
+    return [read_backup(folder, name, file, sidecar_file(name) in names) for name, file in entries(names)]
+
+
+def entries(names: Collection[str]) -> list[tuple[str, str]]:
+    """The backups among file names, the newest first: name and archive, which is empty where only the sidecar is there.
+
+    A sidecar whose archive is on its way in or out is none.
+    """
     found = []
     for file in names:
         name, suffix = split_file(file)
         if suffix in _ARCHIVES:
-            found.append(read_backup(folder, name, file, sidecar_file(name) in names))
+            found.append((name, file))
         elif suffix == SIDECAR_SUFFIX and not archives_of(name, names) and not under_way(name, names):
-            lone = Backup(name, folder / archive_file(name, False), None, "its archive is missing", 0, created_at(name))
-            found.append(lone)
-    return sorted(found, key=lambda each: (each.name, each.archive.name), reverse=True)
+            found.append((name, ""))
+    return sorted(found, reverse=True)
 
 
 def find(folder: Path, which: str) -> Backup:
@@ -108,27 +120,18 @@ def created_at(name: str) -> float:
     return float(calendar.timegm(time.strptime(name, TIME)))
 
 
-def judge(name: str, file: str, size: int, sidecar: Sidecar | None, problem: str) -> Backup:
-    """A backup by its archive's name and size and its sidecar; ``problem``: what is known to be wrong."""
-    if sidecar and not problem:
-        if (sidecar.name, sidecar.file) != (name, file):
-            problem = f"its sidecar is of {sidecar.file}"
-        elif sidecar.size != size:
-            problem = f"the archive has {size:,} bytes, its sidecar says {sidecar.size:,}"
-    return Backup(name, Path(file), sidecar, problem, size, created_at(name))
-
-
 def read_backup(folder: Path, name: str, file: str, has_sidecar: bool) -> Backup:
-    """One backup; ``file`` is its archive's name."""
-    path, beside = folder / file, folder / sidecar_file(name)
-    sidecar, problem, size = None, "", 0
+    """One backup of a folder; ``file`` as `entries` gives it."""
+    beside, sidecar, problem, size = folder / sidecar_file(name), None, "", 0
     try:
-        about = path.lstat()
+        about = (folder / file).lstat()
         size = about.st_size
-        if not stat.S_ISREG(about.st_mode):
-            problem = "the archive is no regular file"
+        if not file:
+            problem, size = NO_ARCHIVE, 0
+        elif not stat.S_ISREG(about.st_mode):
+            problem = "its archive is no regular file"
         elif not has_sidecar:
-            problem = "its sidecar is missing"
+            problem = NO_SIDECAR
         elif not stat.S_ISREG(beside.lstat().st_mode):
             problem = "its sidecar is no regular file"
         else:
@@ -137,8 +140,20 @@ def read_backup(folder: Path, name: str, file: str, has_sidecar: bool) -> Backup
         problem = error.message
     except OSError as error:
         problem = f"it can't be read: {error.strerror}"
-    found = judge(name, file, size, sidecar, problem)
-    return Backup(name, path, sidecar, found.problem, size, found.created, _pinned(folder, name))
+    path = folder / (file or archive_file(name, False))
+    problem = problem or mismatch(name, path.name, size, sidecar)
+    return Backup(name, path, sidecar, problem, size, created_at(name), _pinned(folder, name))
+
+
+def mismatch(name: str, file: str, size: int, sidecar: Sidecar | None) -> str:
+    """Why a sidecar is not that of an archive of this name and size; empty if it is."""
+    if sidecar is None:
+        return NO_SIDECAR
+    if (sidecar.name, sidecar.file) != (name, file):
+        return f"its sidecar is of {sidecar.file}"
+    if sidecar.size != size:
+        return f"its archive has {size:,} bytes, its sidecar says {sidecar.size:,}"
+    return ""
 
 
 def _pinned(folder: Path, name: str) -> str:
@@ -154,19 +169,26 @@ def _pinned(folder: Path, name: str) -> str:
         return "pinned"  # whatever it says: rather kept than lost
 
 
-def names_in(folder: Path) -> Mapping[str, None]:
-    """What lies in the folder."""
-    try:
+def names_in(folder: Path) -> dict[str, None]:
+    """What lies in the folder; ``VectorkeepError`` where that can't be read."""
+    with disk_errors(f"reading {folder}"), contextlib.suppress(FileNotFoundError):
         return dict.fromkeys(sorted(os.listdir(folder)))
-    except FileNotFoundError:
-        return {}
+    return {}
 
 
-def archives_of(name: str, names: Iterable[str]) -> list[str]:
-    """The archives of a backup among ``names``: one, if nobody meddled."""
+def archives_of(name: str, names: Collection[str]) -> list[str]:
+    """The archives of a backup among file names: one, if nobody meddled."""
     return [file for file in (name + suffix for suffix in _ARCHIVES) if file in names]
 
 
-def under_way(name: str, names: Iterable[str]) -> bool:
-    """Whether a backup is being published or removed, or a kill cut that short."""
-    return any(file.startswith((f"{PARTIAL}{name}.tar.gz", f"{GONE}{name}.tar.gz")) for file in names)
+def under_way(name: str, names: Collection[str]) -> bool:
+    """Whether a backup's archive is on its way in or out, or a kill cut that short."""
+    files = [name + suffix for suffix in _ARCHIVES]
+    ways = (*(PARTIAL + file for file in files), *(GONE + file for file in files), *(file + PART for file in files))
+    return any(way in names for way in ways)
+
+
+def is_half(file: str, names: Collection[str]) -> bool:
+    """Whether it is the sidecar of an archive that is not there yet, or no longer."""
+    name, suffix = split_file(file)
+    return suffix == SIDECAR_SUFFIX and not archives_of(name, names) and under_way(name, names)

@@ -1,7 +1,7 @@
 """Retention: which backups to keep, and why. Pure rules; `vectorstore.prune` applies them.
 
-A backup stays if any rule wants it. Ages count from the newest backup and not from today: a machine that stood still for
-a year does not lose what it has on the day it wakes.
+A backup stays if any rule wants it. Ages count from the newest backup and not from today: a machine that stood still
+for a year does not lose what it has on the day it wakes.
 """
 
 from __future__ import annotations
