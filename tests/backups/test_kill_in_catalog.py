@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backup_files import assert_sound, data_of, make_backup, name_at, unix, written
-from tests.support.killing import kill_everywhere
+from tests.support.killing import kill_everywhere, recorded
 from vectorstore.backups import catalog, history
 from vectorstore.backups.catalog import list_backups
 from vectorstore.backups.offsite import fetch, list_remote, push, verify_remote
@@ -66,6 +66,31 @@ def test_publish(tmp_path: Path, encrypted: bool) -> None:
         assert_sound(folder, list_backups(folder))
         again()
     assert points >= 20 and 0 < published < points
+
+
+def test_a_power_cut(tmp_path: Path) -> None:
+    """What must not come before another on the disk waits for it there: kills can't show that, the order does."""
+    (tmp_path / "far").mkdir()
+    partial, sidecar = written(tmp_path / "home", NEW)
+    archive, beside = f"{NEW}.tar.gz", f"{NEW}.manifest.json"
+    with recorded() as calls:
+        backup = catalog.publish(partial, sidecar, tmp_path / "home")
+    assert calls == [
+        "fsync", f"unlink .partial-{beside}", f"open .partial-{beside}", "write", "fsync", f"link .partial-{beside}",
+        f"unlink .partial-{beside}", "fsync", f"link .partial-{archive}", "fsync", f"unlink .partial-{archive}",
+    ]  # fmt: skip
+    with recorded() as calls:
+        push(backup, str(tmp_path / "far"))
+    assert calls == [
+        call for file, call_of in ((archive, "put"), (beside, "put"), (beside, "move"), (archive, "move"))
+        for call in {
+            "put": (f"unlink {file}.part", f"open {file}.part", "write", "fsync"),
+            "move": (f"link {file}.part", "fsync", f"unlink {file}.part", "fsync"),
+        }[call_of]
+    ]  # fmt: skip
+    with recorded() as calls:
+        catalog.remove(backup)
+    assert calls == [f"rename {archive}", "fsync", f"unlink {beside}", "fsync", f"unlink .gone-{archive}"]
 
 
 def test_sweep(tmp_path: Path) -> None:

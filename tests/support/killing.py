@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -28,6 +29,29 @@ def kill_everywhere(action: Callable[[], object]) -> Iterator[str]:
             assert where, f"no such step {step} any more"
             yield where
     raise AssertionError(f"no end after {MOST} steps")
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[str]]:
+    """The changes that are asked of the operating system meanwhile, each with the name of its file, if it gives one."""
+    calls: list[str] = []
+    originals = {name: getattr(os, name) for name in CHANGES}
+
+    def recording(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            if name != "open" or args[1] & os.O_CREAT:
+                calls.append(name if isinstance(args[0], int) else f"{name} {os.path.basename(args[0])}")
+            return original(*args, **options)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(os, name, recording(name, original))
+    try:
+        yield calls
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
 
 
 def _killed(action: Callable[[], object], step: int, when: str) -> str | None:

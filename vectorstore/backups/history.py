@@ -16,7 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vectorstore.backups.placing import disk_errors
+from vectorstore.backups.placing import disk_errors, sync_folder
 
 if TYPE_CHECKING:
     from vectorstore.backups.catalog import Backup
@@ -72,6 +72,8 @@ def append(folder: Path, event: Event) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+        if not size:
+            sync_folder(folder)
 
 
 def read(folder: Path) -> list[Event]:

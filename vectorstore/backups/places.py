@@ -69,6 +69,7 @@ def open_place(url: str) -> Place:
 
 def _remote(url: str, protocol: str) -> RemotePlace:
     import fsspec
+    from fsspec.registry import known_implementations
 
     options: dict[str, Any] = {"skip_instance_cache": True}  # a connection that broke must not be met again
     try:
@@ -76,7 +77,7 @@ def _remote(url: str, protocol: str) -> RemotePlace:
             options["host_key_policy"] = _known_hosts_only()
         system, root = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        known = fsspec.registry.known_implementations.get(protocol, {})
+        known = known_implementations.get(protocol, {})
         raise ConfigurationError(f"{url}: {known.get('err') or error}", "see offsite_url in docs/settings.md") from None
     return RemotePlace(url, system, str(root).rstrip("/"))
 

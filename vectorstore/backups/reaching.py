@@ -11,6 +11,7 @@ from vectorstore.backups.places import Place, open_place
 from vectorstore.errors import VectorkeepError
 
 ATTEMPTS, LONGEST_WAIT_S = 4, 8.0
+_PERSISTENT = ("s3", "s3a")  # their client tries each request many times by itself
 _FOR_GOOD = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NETWORK = ("paramiko", "botocore", "aiobotocore", "aiohttp")  # packages whose errors are not all of the system's kind
@@ -35,8 +36,9 @@ def at_place(url: str, doing: str, work: Callable[[Place], _Result]) -> _Result:
         with contextlib.closing(open_place(url)) as place:
             return work(place)
 
+    attempts = 2 if url.partition(":")[0] in _PERSISTENT else ATTEMPTS
     again = Retrying(
-        stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(0.5, LONGEST_WAIT_S, min=0.2), reraise=True,
+        stop=stop_after_attempt(attempts), wait=wait_random_exponential(0.5, LONGEST_WAIT_S, min=0.2), reraise=True,
         retry=retry_if_exception(_is_transient),
     )  # fmt: skip
     try:
