@@ -158,6 +158,17 @@ def publish_other(folder: Path, data: bytes) -> Backup:
     return publish(partial_path(folder, OLD), sidecar_of(OLD, data), folder)
 
 
+def test_a_place_gives_no_name_twice(there: There) -> None:
+    put(there.url, "a", b"first")
+    put(there.url, "b", b"second")
+    with contextlib.closing(open_place(there.url)) as place:
+        with pytest.raises(OSError):
+            place.move("b", "a")
+        place.move("b", "c")
+        place.remove("never there")
+    assert content(there.url) == {"a": b"first", "c": b"second"}
+
+
 @pytest.mark.parametrize("change", ["flipped", "cut", "longer", "no sidecar", "a bad sidecar"])
 def test_a_bad_copy_is_found_and_not_fetched(there: There, home: Path, tmp_path: Path, change: str) -> None:
     backup = make_backup(home, OLD)

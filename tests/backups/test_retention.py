@@ -77,6 +77,13 @@ def test_golden(policy: Policy, expected: list[str]) -> None:
     assert [day for day in days if by_day[day].name in names] == expected
 
 
+def test_a_week_belongs_to_one_year() -> None:
+    """2025-12-30 and 2026-01-01 are of one week, the first of 2026; 2025-01-02 is of the first of 2025."""
+    backups = [backup(f"{day} 03:00:00") for day in ("2026-01-01", "2025-12-30", "2025-01-02")]
+    names = kept(decide(backups, Policy(**OFF, weekly=9), NOW))
+    assert names == [backups[0].name, backups[2].name]
+
+
 def test_months_and_weeks_of_a_year() -> None:
     backups = every(24, 400)
     decisions = decide(backups, Policy(**OFF, daily=7, weekly=4, monthly=12), NOW)
