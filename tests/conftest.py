@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.chroma_server import chroma_server
+from tests.support.disks import mounted
 from tests.support.embeddings_server import EmbeddingsServer
 
 
@@ -30,3 +32,10 @@ def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Chroma server for the session; tests use collections of their own."""
     with chroma_server(tmp_path_factory.mktemp("chroma-server")) as url:
         yield url
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty tmpfs of 1 MB; ``disks.resize`` gives it another size."""
+    with mounted(tmp_path / "disk") as path:
+        yield path

@@ -346,11 +346,11 @@ CHECKS: Mapping[str, Check] = {
     ),
     "backup": Check(
         "a backup was verified lately", Depth.QUICK, always(Severity.WARN), "no backup is scheduled, or it fails",
-        "back up the workspace",
+        "run `vectorkeep backup`, and let it run every day",
     ),
     "drill": Check(
         "a restore was tried lately", Depth.QUICK, always(Severity.WARN), "no drill is scheduled, or it fails",
-        "try a restore into another folder",
+        "run `vectorkeep drill`, and let it run every week",
     ),
     "disk": Check(
         "disk has room", Depth.QUICK, always(Severity.FAIL), "the disk is nearly full: Chroma loses writes then",

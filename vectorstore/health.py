@@ -159,7 +159,7 @@ class _Health:
         settings, found, thorough = self._view.settings, self._view.found, self._view.choice.standard
         workspace_checks.check_runs(settings, ledger, self._view.serving, found)
         workspace_checks.check_money(settings, found, self._clock)
-        workspace_checks.check_backups(ledger, found, self._clock)
+        workspace_checks.check_backups(settings, found, self._clock)
         if thorough:
             vectors = self._view.choice.verify_content
             workspace_checks.check_cache(settings, ledger, self._view.serving, found, vectors=vectors)

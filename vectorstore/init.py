@@ -44,6 +44,11 @@ paused = false
 
 # Vectors that no document has needed for so many days leave the cache.
 cache_keep_days = 90
+
+# Backups: the newest so many are kept, and all that are younger than so many days; copies go to a folder or an address.
+backup_keep = 10
+backup_days = 30
+# offsite_url = "s3://bucket/folder"
 """
 
 

@@ -74,11 +74,24 @@ class Settings:
     # cache
     cache_keep_days: int = _at_least(90, 0)  # for vectors that no document needs
     cache_max_mb: int = _at_least(0, 0)  # 0: unbounded
+    # backups
+    backups_path: Path = Path("backups")
+    backup_keep: int = _at_least(10, 0)  # the newest so many
+    backup_days: int = _at_least(30, 0)  # and all younger than that, counted from the newest
+    backup_daily: int = _at_least(0, 0)  # and the newest of each of so many days, 0: rule off
+    backup_weekly: int = _at_least(0, 0)
+    backup_monthly: int = _at_least(0, 0)
+    offsite_url: str = ""  # a folder or an address of fsspec's: s3://bucket/folder, sftp://user@host/folder
 
     @property
     def hashes(self) -> Path:
         """The folder of ledger, cache, checkpoint and history."""
         return self.workspace / ".hashes"
+
+    @property
+    def backups(self) -> Path:
+        """The folder of backups and their history, absolute."""
+        return self.path(self.backups_path)
 
     def path(self, value: Path) -> Path:
         """A path setting, made absolute against the workspace."""

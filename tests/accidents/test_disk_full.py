@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.disks import resize
 from tests.support.server_process import ServerProcess
 from tests.support.workbench import Workspace, paid
-
-MOUNT_OPTIONS = "size={}k,mode=755"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty tmpfs of 1 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", MOUNT_OPTIONS.format(1024), "tmpfs", str(path)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no permission to mount a small disk: {mounted.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-def resize(disk: Path, kilobytes: int) -> None:
-    options = f"remount,{MOUNT_OPTIONS.format(kilobytes)}"
-    subprocess.run(["mount", "-o", options, str(disk)], check=True)
 
 
 @pytest.mark.parametrize("kilobytes", [420, 900, 1900, 2600, 3200])

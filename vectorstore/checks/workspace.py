@@ -9,15 +9,18 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from vectorstore.backups import history
+from vectorstore.backups.listing import entries, names_in
 from vectorstore.budget import spending
 from vectorstore.cache import VectorCache
-from vectorstore.errors import Damaged
+from vectorstore.errors import Damaged, VectorkeepError
 from vectorstore.findings import Findings, Severity
 from vectorstore.ledger import Generation, Ledger
 from vectorstore.lock import held_by, lock_files
 from vectorstore.settings import Settings
 
 BACKUP_HOURS, DRILL_DAYS = 26, 35
+CLOCK_AHEAD_S = 3600
 LEAST_FREE = 100_000_000  # bytes: below it Chroma's writes are in danger
 STORE_SHARE_FREE = 1.2  # of the store's size: what a repair, a restore or a copy needs
 MEMORY_SHARE = 0.8
@@ -155,19 +158,51 @@ def check_lock(settings: Settings, found: Findings) -> bool:
     return who is not None
 
 
-def check_backups(ledger: Ledger, found: Findings, clock: Callable[[], float]) -> None:
-    """The age of the last verified backup and of the last drill."""
-    for check, fact, oldest, unit in (
-        ("backup", "last_verified_backup", BACKUP_HOURS * 3600, "h"),
-        ("drill", "last_drill", DRILL_DAYS * 86_400, "d"),
-    ):
-        found.looked(check)
-        at = ledger.fact(fact)
-        if not isinstance(at, (int, float)):
-            found.add(check, f"no {check} is on record", severity=Severity.INFO)
-        elif (age := clock() - at) > oldest:
-            shown = f"{age / 3600:.0f} h" if unit == "h" else f"{age / 86_400:.0f} days"
-            found.add(check, f"the last {check} is {shown} old", value=age)
+def check_backups(settings: Settings, found: Findings, clock: Callable[[], float]) -> None:
+    """The ages of the newest backup that verified and is still there, and of the last drill that went well."""
+    found.looked("backup")
+    found.looked("drill")
+    try:
+        events = history.read(settings.backups)
+        there = {name for name, file in entries(names_in(settings.backups)) if file}
+    except VectorkeepError as error:
+        found.add("backup", error.message)
+        return
+    made = [each for each in events if each.event == "backup"]
+    sound = {name for name, look in history.looks(events).items() if look.ok} & there
+    newest = max((each for each in made if each.ok and each.name in sound), key=lambda each: each.time, default=None)
+    bad = sorted(name for name, look in history.looks(events).items() if not look.ok and name in there)
+    if bad:
+        found.add(
+            "backup", f"{len(bad):,} backups did not verify, {bad[-1]} among them", count=len(bad), ids=bad,
+            remedy="run `vectorkeep verify` again; move away what stays bad, and run `vectorkeep backup`",
+        )  # fmt: skip
+    _check_age("backup", made, newest, BACKUP_HOURS * 3600, found, clock())
+    drills = [each for each in events if each.event == "drill"]
+    good = next((each for each in reversed(drills) if each.ok), None)
+    _check_age("drill", drills, good, DRILL_DAYS * 86_400, found, clock())
+
+
+def _check_age(
+    kind: str, tries: list[history.Event], good: history.Event | None, oldest: float, found: Findings, now: float
+) -> None:
+    """The age of the last good one, and how the last one ended."""
+    if not tries:
+        found.add(kind, f"no {kind} is on record", severity=Severity.INFO)
+        return
+    if not tries[-1].ok:
+        found.add(kind, f"the last {kind} failed: {tries[-1].message}")
+    if good is None:
+        found.add(kind, f"no {kind} that is good is left" if kind == "backup" else f"no {kind} ever went well")
+        return
+    age = now - good.time
+    shown = f"{age / 3600:.0f} h" if age < 3 * 86_400 else f"{age / 86_400:.0f} days"
+    if age < -CLOCK_AHEAD_S:
+        found.add(kind, f"the last {kind} is dated in the future: see the clock", value=age)
+    elif age > oldest:
+        found.add(kind, f"the last {kind} is {shown} old", value=age)
+    else:
+        found.looked(kind, f"the last {kind}, {good.name}, is {shown} old")
 
 
 def check_machine(store: Path, found: Findings) -> None:
