@@ -71,7 +71,7 @@ def _documents(metadata: Mapping[str, Any], id: str) -> set[str]:
 
 
 def _is_key(name: str) -> bool:
-    """Whether it is a path below the source folder: patterns say nothing of others, such as ``/home/me/private/a.md``."""
+    """Whether it is a path below the source folder; of any other, such as ``/home/me/a.md``, patterns say nothing."""
     return name[1:2] != ":" and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
