@@ -5,7 +5,9 @@
     VectorkeepError                 exit 1
     ├── ConfigurationError          exit 2   settings, arguments, unknown price
     │   ├── KeyRejected                      the provider does not accept the key
-    │   └── StoreUnreachable                 a Chroma server that does not answer
+    │   ├── StoreUnreachable                 a Chroma server that does not answer
+    │   ├── NoBackup                         no backup of that name
+    │   └── KeyRefused                       the key or password of an encrypted backup is missing or wrong
     ├── Capped                      exit 3   a spending cap was reached; resumable
     ├── Locked                      exit 4   another run holds the writer's lock
     ├── Refused                     exit 5   a safety guard said no; names the flag that would allow it
@@ -13,6 +15,7 @@
     │   ├── TooManyDeletes
     │   └── PipelineMismatch
     ├── Damaged                     exit 6   a ledger, cache or store that does not verify
+    ├── BadBackup                   exit 6   a backup that does not verify
     ├── EmbeddingFailed             exit 1   the provider failed for good; nothing paid is lost
     │   └── QuotaExhausted
     ├── DocumentError               exit 1   one document can't be read or embedded; the others go on
@@ -54,6 +57,14 @@ class StoreUnreachable(ConfigurationError):
     """A Chroma server does not answer at its address."""
 
 
+class NoBackup(ConfigurationError):
+    """There is no backup of that name."""
+
+
+class KeyRefused(ConfigurationError):
+    """The key or the password that an encrypted backup needs is missing or wrong; nothing was touched."""
+
+
 class Capped(VectorkeepError):
     """The next request could pass a spending cap, so it was not sent."""
 
@@ -86,6 +97,12 @@ class PipelineMismatch(Refused):
 
 class Damaged(VectorkeepError):
     """A ledger, cache or store does not verify and can't be mended without a person."""
+
+    exit_code = 6
+
+
+class BadBackup(VectorkeepError):
+    """A backup does not verify: nothing of it is used."""
 
     exit_code = 6
 
