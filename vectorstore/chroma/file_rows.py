@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.checks.row import METADATA_KEYS
 from vectorstore.chroma import files, hnsw
+from vectorstore.chroma.definition import Definition, read_definition
 from vectorstore.chroma.file_vectors import FileVectors
 from vectorstore.chroma.rows import Page, StoredCollection
 from vectorstore.chroma.store import PIPELINE_KEY
@@ -72,6 +73,10 @@ class FileRows:
             )
             for each in self._known.values()
         ]  # fmt: skip
+
+    def definition(self, collection: StoredCollection) -> Definition:
+        """What it takes to make a collection anew."""
+        return read_definition(self._db, collection.id)
 
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages, in the order of their bytes; those that SQLite has not taken in yet come last."""
@@ -180,12 +185,13 @@ class FileRows:
     def _add_lists(self, segment: str, ids: Sequence[str], metadatas: dict[str, dict[str, Any]]) -> None:
         """Values that are lists lie in a table of their own, an element a row."""
         sql = f"""
-            SELECT e.embedding_id, a.key, coalesce(a.string_value, a.int_value, a.float_value, a.bool_value)
+            SELECT e.embedding_id, a.key, coalesce(a.string_value, a.int_value, a.float_value), a.bool_value
             FROM embedding_metadata_array a JOIN embeddings e ON e.id = a.id
             WHERE e.segment_id = ? AND e.embedding_id IN ({",".join("?" * len(ids))}) ORDER BY a.rowid
             """
-        for id_, key, element in self._db.execute(sql, (segment, *ids)):
-            metadatas[id_].setdefault(key, []).append(element)
+        for id_, key, element, truth in self._db.execute(sql, (segment, *ids)):
+            value = bool(truth) if element is None and truth is not None else element
+            metadatas[id_].setdefault(key, []).append(value)
 
     def _vectors_of(self, collection: StoredCollection) -> FileVectors | None:
         if collection.id in self._unreadable or not collection.dimension:
