@@ -193,11 +193,12 @@ def _page(batch: pa.RecordBatch, dimension: int) -> Page:
     batch.validate(full=True)
     ids, documents, metadatas = (batch.column(name).to_pylist() for name in ("id", "document", "metadata"))
     column = batch.column("vector")
-    has = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.flatten()  # of the vectors that are there
+    if None in ids or values.null_count:
+        raise ValueError("an id or a part of a vector is null")
+    has = np.array(column.is_valid().to_pylist(), np.bool_)  # not by `to_numpy`, which imports pandas
     vectors = np.zeros((len(ids), dimension), np.float32)
-    vectors[has] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
-    if None in ids:
-        raise ValueError("a row has no id")
+    vectors[has] = np.frombuffer(values.buffers()[1], "<f4", len(values), 4 * values.offset).reshape(-1, dimension)
     return Page(ids, documents, [_metadata(text) for text in metadatas], vectors, has)
 
 

@@ -17,7 +17,9 @@ from vectorstore.chroma.rows import PAGE, Page, RowReader, StoredCollection
 from vectorstore.errors import Damaged
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 NAMED = 20  # rows that a report names
 # Lossless. The bytes of like weight side by side make a float32 vector of text a seventh smaller; more effort gains
@@ -147,20 +149,15 @@ class _CollectionFile:
         self.lacking += (f"{self._collection.name}/{id_}" for id_ in islice(ids, room))
 
     def _table(self, page: Page, rows: list[int], texts: list[_Texts]) -> pa.Table:
-        import numpy as np
         import pyarrow as pa
 
-        dimension = self._collection.dimension
-        columns = [pa.array([text[n] for text in texts], pa.string()) for n in range(3)]
-        if page.vectors is None or dimension is None:
-            vectors = pa.nulls(len(rows), self._schema.field("vector").type)
+        columns = [_strings([text[n] for text in texts]) for n in range(3)]
+        kind = self._schema.field("vector").type
+        if page.vectors is None or not self._collection.dimension:
+            columns.append(pa.nulls(len(rows), kind))
         else:
-            flat = np.ascontiguousarray(page.vectors[rows], dtype=np.float32).reshape(-1)
-            missing = pa.array(~page.has_vector[rows])
-            vectors = pa.FixedSizeListArray.from_arrays(
-                pa.array(flat), type=self._schema.field("vector").type, mask=missing
-            )
-        return pa.Table.from_arrays([*columns, vectors], schema=self._schema)
+            columns.append(_vectors(page.vectors[rows], page.has_vector[rows], kind))
+        return pa.Table.from_batches([pa.RecordBatch.from_arrays(columns, schema=self._schema)])
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -168,6 +165,25 @@ class _CollectionFile:
         if any(table.num_rows for table in self._waiting):
             self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=PAGE)
         self._waiting = []
+
+
+def _strings(texts: Sequence[str | None]) -> pa.Array:
+    """Not by ``pa.array``: that imports pandas where it is installed, which takes more memory than all the rest."""
+    from pyarrow.lib import StringBuilder
+
+    builder = StringBuilder()
+    builder.append_values(texts)
+    return builder.finish()
+
+
+def _vectors(vectors: NDArray[np.float32], has_vector: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """Vectors of shape ``(rows, dimension)`` as a column; those that are not there are null."""
+    import numpy as np
+    import pyarrow as pa
+
+    flat = pa.Array.from_buffers(pa.float32(), vectors.size, [None, pa.py_buffer(np.ascontiguousarray(vectors, "<f4"))])
+    valid = pa.py_buffer(np.packbits(has_vector, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(vectors), [valid], children=[flat])
 
 
 def _pages(reader: RowReader, collection: StoredCollection) -> Iterator[list[str]]:
