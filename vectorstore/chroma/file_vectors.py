@@ -130,7 +130,8 @@ class FileVectors:
 def _read_labels(folder: Path, header: hnsw.Header) -> NDArray[np.uint64]:
     import numpy as np
 
-    labels: NDArray[np.uint64] = np.concatenate([block["label"] for _, block in hnsw.iter_slots(folder, header)])
+    # Copies: a part of a mapped block would hold the whole block, and all of them the whole file, in memory.
+    labels: NDArray[np.uint64] = np.concatenate([block["label"].copy() for _, block in hnsw.iter_slots(folder, header)])
     return labels
 
 
