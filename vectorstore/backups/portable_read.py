@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from vectorstore.backups.portable_facts import PortableCollection, read_facts, schema
-from vectorstore.backups.portable_write import NAMED
-from vectorstore.chroma.rows import PAGE, Page
+from vectorstore.backups.portable_write import NAMED, page_rows
+from vectorstore.chroma.rows import Page
 from vectorstore.chroma.store import URI_KEY, Rows, Store
 from vectorstore.errors import BadBackup, ConfigurationError, Refused
 
@@ -47,9 +47,9 @@ def load(
 ) -> list[Loaded]:
     """Make the collections of a portable backup anew in an open store.
 
-    Each is filled under a name of its own and renamed when it is whole: a kill leaves the old one or the new one, and
-    the next load of it takes away what was left over. Vectors come back bit for bit under ``ip`` and ``l2``; under
-    ``cosine`` Chroma makes them length 1 again, to 1e-6.
+    All are filled under other names first, and renamed when all of them are whole: a kill before that leaves what was
+    there, and the next load of the same collections takes away what was left over. Vectors come back bit for bit under
+    ``ip`` and ``l2``; under ``cosine`` Chroma keeps direction and length apart, each to 1e-6.
 
     Args:
         folder: with ``collections.json``; its files were compared with the archive's digests.
@@ -58,7 +58,7 @@ def load(
         on_rows: told how many rows were dealt with, page by page.
 
     Raises:
-        BadBackup: a file is not what was written; nothing of it is used, and the store is as it was.
+        BadBackup: a file is not what was written; the store is as it was.
         ConfigurationError: ``only`` names a collection that is not there.
         Refused: a collection is there and ``replace`` is not asked for, or this Chroma can't make it as it was.
         Damaged: Chroma did not take the rows.
@@ -71,18 +71,27 @@ def load(
         _undo_swap(store, each.name)
     if (there := store.pipelines().keys() & {each.name for each in parts}) and not replace:
         raise Refused(f"the collection {min(there)!r} is there", "allow to replace it, or restore into another folder")
-    return [_load(folder, each, store, on_rows) for each in parts]
+    try:
+        loaded = [_fill(folder, each, store, on_rows) for each in parts]
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that is under way says more
+            for each in parts:
+                store.drop(_name_beside("loading", each.name))
+        raise
+    for each in parts:
+        _swap(store, each.name)
+    return loaded
 
 
 def read_pages(folder: Path, collection: PortableCollection) -> Iterator[Page]:
-    """The rows of a collection by id, ``PAGE`` at most at a time.
+    """The rows of a collection by id, a page at a time.
 
     Raises:
         BadBackup: its file is not what was written.
     """
     with contextlib.closing(_open(folder, collection)) as file:
         last, rows, without = "", 0, 0
-        batches = file.iter_batches(PAGE)
+        batches = file.iter_batches(page_rows(collection.dimension))
         while page := _next(batches, collection):
             if not page.ids or page.ids[0] <= last or any(b <= a for a, b in zip(page.ids, page.ids[1:], strict=False)):
                 _refuse(collection, "its ids are not in order")
@@ -92,32 +101,26 @@ def read_pages(folder: Path, collection: PortableCollection) -> Iterator[Page]:
             _refuse(collection, f"it holds {rows:,} rows, {without:,} of them without a vector")
 
 
-def _load(folder: Path, part: PortableCollection, store: Store, on_rows: Callable[[int], object]) -> Loaded:
-    new = _name_beside("loading", part.name)
-    store.drop(new)
+def _fill(folder: Path, part: PortableCollection, store: Store, on_rows: Callable[[int], object]) -> Loaded:
+    name = _name_beside("loading", part.name)
+    store.drop(name)
+    store.create(name, part.definition)
     lacking: list[str] = []
-    done = 0
-    try:
-        store.create(new, part.definition)
-        for page in read_pages(folder, part):
-            rows, skipped = _rows(page)
-            store.upsert(new, rows)
-            done += len(rows.ids)
-            lacking += skipped
-            on_rows(len(page.ids))
-        _swap(store, new, part.name)
-    except BaseException:
-        with contextlib.suppress(Exception):  # the error that is under way says more
-            store.drop(new)
-        raise
-    return Loaded(part.name, done, len(lacking), tuple(lacking[:NAMED]))
+    done = skipped = 0
+    for page in read_pages(folder, part):
+        rows, unfit = _rows(page)
+        store.upsert(name, rows)
+        done, skipped = done + len(rows.ids), skipped + len(unfit)
+        lacking += unfit[: NAMED - len(lacking)]
+        on_rows(len(page.ids))
+    return Loaded(part.name, done, skipped, tuple(lacking))
 
 
-def _swap(store: Store, new: str, name: str) -> None:
+def _swap(store: Store, name: str) -> None:
     old = _name_beside("replaced", name)
     if name in store.pipelines():
         store.rename(name, old)
-    store.rename(new, name)
+    store.rename(_name_beside("loading", name), name)
     store.drop(old)
 
 
@@ -174,7 +177,7 @@ def _difference(file: pq.ParquetFile, collection: PortableCollection) -> str:
         return "it has other columns"
     if facts.num_rows != collection.rows or sum(groups) != collection.rows:
         return f"it holds {facts.num_rows:,} rows"
-    return "its row groups are too large" if max(groups, default=0) > PAGE else ""
+    return "its row groups are too large" if max(groups, default=0) > page_rows(collection.dimension) else ""
 
 
 def _next(batches: Iterator[pa.RecordBatch], collection: PortableCollection) -> Page | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+VECTOR_BYTES = 4 << 20  # of a page, however many dimensions there are
 NAMED = 20  # rows that a report names
 # Lossless. The bytes of like weight side by side make a float32 vector of text a seventh smaller; more effort gains
 # less than a hundredth. Each page has a checksum; minima and maxima of vectors would serve nobody.
@@ -98,7 +99,7 @@ class _CollectionFile:
         import pyarrow.parquet as pq
 
         self._reader, self._collection, self._allow = reader, collection, allow
-        self._schema = schema(collection.dimension)
+        self._schema, self._page = schema(collection.dimension), page_rows(collection.dimension)
         self._writer = pq.ParquetWriter(path, self._schema, **_PARQUET)
         self._waiting: list[pa.Table] = []  # what makes no full row group yet
         self.rows = self.without_vector = self.unread = self.left_out = 0
@@ -130,7 +131,7 @@ class _CollectionFile:
         self._lack(without)
         self.rows += len(rows)
         self._waiting.append(self._table(page, rows, list(texts.values())))
-        if sum(table.num_rows for table in self._waiting) >= PAGE:
+        if sum(table.num_rows for table in self._waiting) >= self._page:
             self._flush()
 
     def facts(self, file: str) -> PortableCollection:
@@ -163,7 +164,7 @@ class _CollectionFile:
         import pyarrow as pa
 
         if any(table.num_rows for table in self._waiting):
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=PAGE)
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=self._page)
         self._waiting = []
 
 
@@ -187,12 +188,18 @@ def _vectors(vectors: NDArray[np.float32], has_vector: NDArray[np.bool_], kind: 
 
 
 def _pages(reader: RowReader, collection: StoredCollection) -> Iterator[list[str]]:
-    """The ids in the order of their bytes, ``PAGE`` at most at a time."""
+    """The ids in the order of their bytes, a page at a time."""
     ids: Iterator[str] = chain.from_iterable(reader.ids(collection))
     if reader.way != "files":  # which has them in order
         ids = _sorted(ids)
-    while page := list(islice(ids, PAGE)):
+    rows = page_rows(collection.dimension)
+    while page := list(islice(ids, rows)):
         yield page
+
+
+def page_rows(dimension: int | None) -> int:
+    """How many rows are dealt with at a time."""
+    return max(1, min(PAGE, VECTOR_BYTES // (4 * (dimension or 1))))
 
 
 def _sorted(ids: Iterator[str]) -> Iterator[str]:

@@ -100,7 +100,7 @@ class FileRows:
         has_vector = np.zeros(len(there), np.bool_)
         source = self._vectors_of(collection) if vectors else None
         if source is not None:
-            found, has_vector = source.read(there)
+            found, has_vector = source.read(there, at_full_length=collection.space == "cosine")
         return Page(there, [documents.get(id_) for id_ in there], list(metadatas.values()), found, has_vector)
 
     def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:

@@ -218,11 +218,18 @@ class Store:
         """All collections, by name."""
         found = []
         for each in sorted(self._client.list_collections(), key=lambda each: str(each.name)):
-            index = (each.configuration or {}).get("hnsw") or {}
+            model = each._model  # the client gives a dimension by no public name
+            space = definition_of(model.metadata, model.serialized_schema, model.configuration_json).index.get("space")
             made_by = (each.metadata or {}).get(PIPELINE_KEY)
-            dimension = each._model.dimension  # the client gives it by no public name
             found.append(
-                StoredCollection(str(each.id), each.name, made_by, dimension, index.get("space"), each.count())
+                StoredCollection(
+                    str(each.id),
+                    each.name,
+                    made_by,
+                    model.dimension,
+                    None if space is None else str(space),
+                    each.count(),
+                )
             )
         return found
 
