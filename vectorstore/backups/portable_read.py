@@ -91,7 +91,7 @@ def read_pages(folder: Path, collection: PortableCollection) -> Iterator[Page]:
     """
     with contextlib.closing(_open(folder, collection)) as file:
         last, rows, without = "", 0, 0
-        batches = file.iter_batches(page_rows(collection.dimension))
+        batches = file.iter_batches(page_rows(collection.dimension), use_threads=False)
         while page := _next(batches, collection):
             if not page.ids or page.ids[0] <= last or any(b <= a for a, b in zip(page.ids, page.ids[1:], strict=False)):
                 _refuse(collection, "its ids are not in order")
