@@ -17,8 +17,8 @@ help: ## this list
 demo: .venv/ready ## the main job: several hundred real documents into a store, offline, without a key
 	@$(BIN)/python docs/demo.py
 
-test: .venv/ready ## all tests
-	@$(BIN)/python -m pytest -q
+test: .venv/ready ## all tests, on all cores but four at most
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 test-fast: .venv/ready ## the tests that take no more than seconds
 	@$(BIN)/python -m pytest -q -m "not slow"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ MODULES = sorted(
     for path in (ROOT / "vectorstore").rglob("*.py")
 )
 HEAVY = {"chromadb", "numpy", "openai", "pandas", "pyarrow", "pydantic", "tenacity", "tiktoken", "tqdm", "wordllama"}
+BELOW: dict[str, set[str]] = {
+    "output": {"chroma"},
+    "adoption": {"mending", "chroma", "documents", "embedders"},
+    "mending": {"checks", "chroma"},
+    "checks": {"chroma", "documents"},
+    "chroma": set(),
+    "documents": set(),
+    "embedders": set(),
+}
+"""Packages of the library, and which of them each may import; one without any imports only errors and settings."""
 BLOCKED_IMPORTS = """
 import importlib, sys
 
@@ -56,6 +67,20 @@ def test_chroma_is_imported_by_the_store_and_by_the_process_that_may_die_of_it()
     }
 
 
+@pytest.mark.parametrize("package", BELOW)
+def test_packages_import_what_is_below_them(package: str) -> None:
+    """Also inside functions, and where only types are imported."""
+    reached = {other.split(".")[1] for module in MODULES if part_of(module) == package for other in neighbours(module)}
+    assert reached & BELOW.keys() <= BELOW[package] | {package}
+    if not BELOW[package]:
+        assert reached <= {package, "errors", "settings"}
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Nor three or more in a ring."""
+    TopologicalSorter({module: neighbours(module) for module in MODULES}).prepare()
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.name)
 def test_flows_hold_no_logic(path: Path) -> None:
     tree = ast.parse(path.read_text())
@@ -64,10 +89,30 @@ def test_flows_hold_no_logic(path: Path) -> None:
     assert not names_of(tree) & {"os", "sqlite3", "vectorstore"}
 
 
+def part_of(module: str) -> str:
+    """The package inside the library that a module belongs to."""
+    return module.split(".")[1] if module.count(".") > 1 else ""
+
+
+def neighbours(module: str) -> set[str]:
+    """The library's modules that a module imports."""
+    found = {
+        f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module or ""
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return found & set(MODULES) - {module}
+
+
 def imported(module: str) -> set[str]:
+    return names_of(parsed(module))
+
+
+def parsed(module: str) -> ast.Module:
     path = ROOT / Path(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return names_of(ast.parse(source.read_text()))
+    return ast.parse(source.read_text())
 
 
 def names_of(tree: ast.AST) -> set[str]:

@@ -192,12 +192,13 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
         return _bounded(spec, int(raw), origin)
     if kind.startswith("float") and _is_number(raw):
         return _bounded(spec, float(raw), origin)
-    raise ConfigurationError(f"{origin}: {name} = {raw!r} is not {_KIND_WORDS.get(kind.split('[')[0], kind)}")
+    raise ConfigurationError(f"{origin}: {name} = {raw!r} is not {_KIND_WORDS.get(kind, kind)}")
 
 
 _KIND_WORDS = {
     "int": "a whole number", "float": "a number", "float | None": "a number or \"none\"", "bool": "true or false",
-    "tuple": "a list of patterns", "dict": "a table of that kind", "Path": "a path", "str": "a text",
+    "tuple[str, ...]": "a list of patterns", "dict[str, float]": "a table of numbers",
+    "dict[str, str]": "a table of texts", "Path": "a path", "str": "a text",
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.damage import DAMAGES, Scene
@@ -15,6 +17,7 @@ PROBED = (
 )  # fmt: skip
 
 
+ROOT = Path(__file__).parents[2]
 PARTS = 5  # into which a standard check divides rows as few as these
 
 
@@ -48,3 +51,7 @@ def test_found_at_its_depth(name: str, scene: Scene) -> None:
 
 def test_forty_kinds() -> None:
     assert len(DAMAGES) >= 40
+
+
+def test_the_readme_counts_them() -> None:
+    assert f"{len(DAMAGES)} kinds of damage" in (ROOT / "README.md").read_text()

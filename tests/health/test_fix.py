@@ -177,13 +177,14 @@ def mixed(base: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 STEPS = (
-    "before fix:check_guards", "before trail:Trail.write", "after trail:Trail.write", "after trail:Trail.write 4",
-    "after trail:Trail.write 7", "after ledger:Ledger.recount", "before ledger:Ledger.intend",
-    "after ledger:Ledger.intend", "before ledger:Ledger.store_opened", "after repair:_move_aside",
-    "before repair:_refill", "after repair:_refill", "after repair:_drop_aside", "before store:Store.upsert_vectors",
-    "before store:Store.delete", "after store:Store.delete", "before store:Store.drop_metadata",
-    "after store:Store.close", "before ledger:Ledger.store_closed", "before fix:update", "before store:Store.upsert",
-    "after store:Store.upsert", "after ledger:Ledger.commit", "before ledger:Ledger.forget",
+    "before fix:check_guards", "before mending.trail:Trail.write", "after mending.trail:Trail.write",
+    "after mending.trail:Trail.write 4", "after mending.trail:Trail.write 7", "after ledger:Ledger.recount",
+    "before ledger:Ledger.intend", "after ledger:Ledger.intend", "before ledger:Ledger.store_opened",
+    "after chroma.repair:_move_aside", "before chroma.repair:_refill", "after chroma.repair:_refill",
+    "after chroma.repair:_drop_aside", "before chroma.store:Store.upsert_vectors", "before chroma.store:Store.delete",
+    "after chroma.store:Store.delete", "before chroma.store:Store.drop_metadata", "after chroma.store:Store.close",
+    "before ledger:Ledger.store_closed", "before fix:update", "before chroma.store:Store.upsert",
+    "after chroma.store:Store.upsert", "after ledger:Ledger.commit", "before ledger:Ledger.forget",
     "before ledger:Ledger.record_run",
 )  # fmt: skip
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.chroma_helpers import create, fill, open_client, unit_vectors
+from tests.support.chroma_helpers import create, fill, make_ids, open_client, unit_vectors
 from tests.support.looking import look, named
 from tests.support.workbench import Workspace, document
+from vectorstore.checks.search import ask_files
+from vectorstore.chroma.files import open_snapshot
 from vectorstore.findings import Severity
 
 PAGES = 30
@@ -68,3 +70,16 @@ def test_faults_in_a_store_of_somebody_else(tmp_path: Path) -> None:
     assert found.keys() == {"zero", "duplicate_vectors"}
     assert "guide/page-1.md#00005" in found["zero"]
     assert "#00008" in found["duplicate_vectors"] and "#00009" in found["duplicate_vectors"]
+
+
+def test_a_row_is_found_after_its_metadata_changed(tmp_path: Path) -> None:
+    """The change waits in the queue, without a vector: the index's is still the newest. A delete there counts."""
+    vectors = unit_vectors(250)
+    with open_client(tmp_path / "chroma") as client:
+        collection = create(client, "pages")
+        fill(collection, vectors)
+        collection.update(ids=make_ids(2), metadatas=[{"seen": True}] * 2)
+        collection.delete(ids=make_ids(1))
+    with open_snapshot(tmp_path / "chroma") as db:
+        nearest = ask_files(db, tmp_path / "chroma", ["pages"], {"gone": vectors[0], "there": vectors[1]}, 1)
+    assert nearest["there"] == make_ids(1, 1) and nearest["gone"] != make_ids(1)

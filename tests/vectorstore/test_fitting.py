@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vectorstore.adoption import fitting
@@ -22,6 +22,8 @@ def numbers(document: str, texts: list[str]) -> list[int] | Misfit:
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=60), st.booleans(), st.integers(0, 10_000))
+@example(["|", "---", "|"], False, 0)
+@example(["alpha", "|", "---", "|", "beta"], False, 0)
 def test_any_cut_fits(words: list[str], overlap: bool, seed: int) -> None:
     """With any white space, and with overlap where words are not all the same."""
     rng = random.Random(seed)

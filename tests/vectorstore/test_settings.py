@@ -52,6 +52,7 @@ def test_the_environment_speaks_every_type(tmp_path: Path, monkeypatch: pytest.M
         ("max_cost_usd = nan", "number"),
         ("max_cost_usd = -1", "below 0"),
         ('prices = { m = "x" }', "table of numbers"),
+        ("canaries = { q = 1 }", "table of texts"),
         ("= nonsense", "vectorkeep.toml"),
     ],
 )

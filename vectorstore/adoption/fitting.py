@@ -75,7 +75,9 @@ def _walk(solid: str, parts: Iterable[tuple[int, str]]) -> list[_Span] | None:
     start = covered = 0
     due = _next_letter(solid, 0)  # the first letter that no part has covered yet
     for index, part in parts:
-        at = solid.rfind(part, start, due + len(part))
+        last = due + len(part)
+        # A text of marks alone covers nothing: taken as early as can be, it leaves the most room to what follows.
+        at = solid.rfind(part, start, last) if _LETTER.search(part) else _find_free(solid, part, start, last, taken)
         if at < 0:
             return None
         if (place := (at, at + len(part))) in taken:
@@ -85,6 +87,14 @@ def _walk(solid: str, parts: Iterable[tuple[int, str]]) -> list[_Span] | None:
         start, covered = at, max(covered, place[1])
         due = _next_letter(solid, covered)
     return spans if due == len(solid) else None
+
+
+def _find_free(solid: str, part: str, start: int, stop: int, taken: set[tuple[int, int]]) -> int:
+    """The first place that is not taken; else the first one, or -1."""
+    first = at = solid.find(part, start, stop)
+    while at >= 0 and (at, at + len(part)) in taken:
+        at = solid.find(part, at + 1, stop)
+    return at if at >= 0 else first
 
 
 def _next_letter(solid: str, start: int) -> int:

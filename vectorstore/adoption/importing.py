@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vectorstore.adoption.foreign import Collection, RowReader
+from vectorstore.adoption.foreign import ForeignRow, ForeignRows
 from vectorstore.adoption.llamaindex import START_KEY, embedded_text, read_node
 from vectorstore.adoption.proving import unit_vector
 from vectorstore.adoption.spool import Spool, SpooledRow
 from vectorstore.cache import VectorCache, vector_crc
-from vectorstore.chroma.store import StoredRow
+from vectorstore.chroma.rows import StoredCollection
 from vectorstore.reading import chunk_hash
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Importer:
 
     def __init__(
         self,
-        reader: RowReader,
+        reader: ForeignRows,
         cache: VectorCache | None,
         spool: Spool,
         *,
@@ -66,10 +66,10 @@ class Importer:
         self.unused: Counter[str] = Counter()
         self.order_keys: dict[str, str] = {}
 
-    def take(self, collection: Collection, *, own: bool, on_page: Callable[[int], None]) -> None:
+    def take(self, collection: StoredCollection, *, own: bool, on_page: Callable[[int], None]) -> None:
         """Take in a collection; ``own`` if we made it for the settings' pipeline. ``on_page`` hears of its rows."""
         with_vector, with_text, numbers = 0, 0, Counter[str]()
-        for page in self._reader.pages(collection.name):
+        for page in self._reader.pages(collection):
             rows = [row for row in page if (row.document or "").strip()]
             spooled = self._take_page(collection.name, rows, own)
             with_vector, with_text = with_vector + len(page), with_text + len(rows)
@@ -77,14 +77,14 @@ class Importer:
                 numbers.update(entry.numbers.keys())
                 self.unused[entry.fault] += 1
             on_page(len(page))
-        self.rows += collection.rows
+        self.rows += collection.count
         self.unused[NO_TEXT] += with_vector - with_text
-        self.unused[NO_VECTOR] += max(0, collection.rows - with_vector)
+        self.unused[NO_VECTOR] += max(0, collection.count - with_vector)
         self.unused = +Counter({fault: count for fault, count in self.unused.items() if fault})
         whole = [key for key in self._orders if with_text and numbers[key] == with_text]
         self.order_keys[collection.name] = whole[0] if whole else ""
 
-    def _take_page(self, name: str, rows: list[StoredRow], own: bool) -> list[SpooledRow]:
+    def _take_page(self, name: str, rows: list[ForeignRow], own: bool) -> list[SpooledRow]:
         import numpy as np
 
         hashes = [chunk_hash(row.document or "") for row in rows]
@@ -107,7 +107,7 @@ class Importer:
         return spooled
 
     def _vector(
-        self, name: str, row: StoredRow, node: Mapping[str, Any], own: bool
+        self, name: str, row: ForeignRow, node: Mapping[str, Any], own: bool
     ) -> tuple[NDArray[np.float32] | None, str]:
         """A row's vector, or why it can't be taken."""
         vector = unit_vector(row.vector)

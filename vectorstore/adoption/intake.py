@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vectorstore.adoption import foreign
 from vectorstore.adoption.importing import ORDER_KEYS, PREFIXED, Checksum, Importer
 from vectorstore.adoption.matching import Origin
 from vectorstore.adoption.proving import prove
@@ -19,7 +18,8 @@ from vectorstore.progress import Progress
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
-    from vectorstore.adoption.foreign import RowReader
+    from vectorstore.adoption.foreign import ForeignRows
+    from vectorstore.chroma.rows import StoredCollection
 
 # Kinds of collections: somebody else's; ours, made for these settings; ours, of the same model but cut otherwise.
 FOREIGN, OWN, VECTORS_ONLY = "foreign", "own", "vectors only"
@@ -57,7 +57,7 @@ class Intake:
     def __init__(
         self,
         settings: Settings,
-        reader: RowReader,
+        reader: ForeignRows,
         cache: VectorCache | None,
         spool: Spool,
         choice: Choice,
@@ -65,7 +65,7 @@ class Intake:
     ) -> None:
         self._settings, self._pipeline, self._reader = settings, Pipeline.of(settings), reader
         self._cache, self._spool, self._choice, self._dry_run = cache, spool, choice, dry_run
-        self._taken: list[tuple[foreign.Collection, str]] = []
+        self._taken: list[tuple[StoredCollection, str]] = []
         self.collections: dict[str, dict[str, Any]] = {}
         self.origins: list[Origin] = []
         self.rows = self.texts_cached = 0
@@ -86,7 +86,7 @@ class Intake:
         found = self._reader.collections()
         for each in found:
             if each.name in targets:
-                refuse_others(each.name, each.made_by, self._pipeline.id)
+                refuse_others(each.name, each.pipeline, self._pipeline.id)
         self._taken = self._choose(found)
         self._reader.check(each.name for each, _ in self._taken)
         keys: set[str] = set()
@@ -117,7 +117,7 @@ class Intake:
             order_keys=dict.fromkeys((choice.order_key, "chunk")) if choice.order_key else ORDER_KEYS,
             exact=self._settings.space != "cosine", dry_run=self._dry_run,
         )  # fmt: skip
-        progress.documents_total = sum(each.rows for each, _ in self._taken)
+        progress.documents_total = sum(each.count for each, _ in self._taken)
 
         def on_page(rows: int) -> None:
             progress.add(documents_done=rows)
@@ -125,7 +125,7 @@ class Intake:
 
         for each, kind in self._taken:
             importer.take(each, own=kind == OWN, on_page=on_page)
-            self.collections[each.name] = {"kind": kind, "rows": each.rows}
+            self.collections[each.name] = {"kind": kind, "rows": each.count}
             if kind != VECTORS_ONLY:
                 self._name(each, kind, importer.order_keys[each.name], is_document)
         self.rows, self.unused, self.texts_cached = importer.rows, importer.unused, importer.texts_cached
@@ -135,15 +135,15 @@ class Intake:
                 " --accept-prefixed takes these vectors for those of the text"
             )
 
-    def _choose(self, found: list[foreign.Collection]) -> list[tuple[foreign.Collection, str]]:
+    def _choose(self, found: list[StoredCollection]) -> list[tuple[StoredCollection, str]]:
         names = self._choice.collections
         if unknown := set(names) - {each.name for each in found}:
             there = ", ".join(each.name for each in found) or "none"
             raise ConfigurationError(f"the store has no collection {min(unknown)!r}", f"there are: {there}")
-        chosen: list[tuple[foreign.Collection, str]] = []
+        chosen: list[tuple[StoredCollection, str]] = []
         mismatch = ""
         for each in found:
-            if not each.rows or (names and each.name not in names):
+            if not each.count or (names and each.name not in names):
                 continue
             kind, why = self._kind(each)
             if kind:
@@ -165,17 +165,17 @@ class Intake:
     def _wanted(self) -> str:
         return f"{self._pipeline.embedding}, of {self._settings.dimension} dimensions"
 
-    def _kind(self, each: foreign.Collection) -> tuple[str, str]:
+    def _kind(self, each: StoredCollection) -> tuple[str, str]:
         """The kind of a collection; empty for one that can't be taken in, and what it holds instead."""
-        if each.made_by is not None and not each.made_by.startswith(f"{self._pipeline.embedding}/"):
-            return "", each.made_by
+        if each.pipeline is not None and not each.pipeline.startswith(f"{self._pipeline.embedding}/"):
+            return "", each.pipeline
         if each.dimension != self._settings.dimension:
             return "", f"{each.dimension} dimensions"
-        if each.made_by is None:
+        if each.pipeline is None:
             return FOREIGN, ""
-        return OWN if each.made_by == self._pipeline.id else VECTORS_ONLY, ""
+        return OWN if each.pipeline == self._pipeline.id else VECTORS_ONLY, ""
 
-    def _prove(self, each: foreign.Collection) -> set[str]:
+    def _prove(self, each: StoredCollection) -> set[str]:
         proof = prove(self._settings, self._reader, each, self._cache)
         if not proof.compared:
             self.notes.append(
@@ -190,7 +190,7 @@ class Intake:
                 there = ", ".join(sorted(known)) or "none"
                 raise ConfigurationError(f"no row has metadata called {key!r}", f"there are: {there}")
 
-    def _name(self, each: foreign.Collection, kind: str, order_key: str, is_document: Callable[[str], bool]) -> None:
+    def _name(self, each: StoredCollection, kind: str, order_key: str, is_document: Callable[[str], bool]) -> None:
         """Find out how the rows of a collection name their documents."""
         naming: Naming | None
         if kind == OWN:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from vectorstore.adoption.foreign import Collection, RowReader
+from vectorstore.adoption.foreign import ForeignRows
 from vectorstore.adoption.llamaindex import embedded_text, read_node
 from vectorstore.cache import VectorCache
+from vectorstore.chroma.rows import StoredCollection
 from vectorstore.errors import PipelineMismatch
 from vectorstore.pipeline import Pipeline
 from vectorstore.reading import chunk_hash
@@ -43,7 +44,7 @@ class Proof(NamedTuple):
     compared: bool
 
 
-def prove(settings: Settings, reader: RowReader, collection: Collection, cache: VectorCache | None) -> Proof:
+def prove(settings: Settings, reader: ForeignRows, collection: StoredCollection, cache: VectorCache | None) -> Proof:
     """Compare a sample with what the embedder answers, where it is free, or with what the cache holds.
 
     Raises:
@@ -52,7 +53,7 @@ def prove(settings: Settings, reader: RowReader, collection: Collection, cache: 
     known, least = _known(settings, cache)
     keys: set[str] = set()
     compared = wrong = 0
-    for page in reader.pages(collection.name, max(1, collection.rows // SAMPLE)):
+    for page in reader.pages(collection, max(1, collection.count // SAMPLE)):
         for row in page:
             keys.update(row.metadata)
             vector = unit_vector(row.vector)

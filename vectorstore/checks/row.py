@@ -15,7 +15,6 @@ from vectorstore.chroma.rows import Page
 from vectorstore.chroma.vector_facts import VectorFacts
 from vectorstore.ledger import ChunkRecord
 
-METADATA_KEYS = ("doc_key", "chunk", "heading", "tokens")  # in the order of the ledger's checksum
 NORM_TOLERANCE = 1e-3
 _NORM_STEP = 0.05
 _NO_TEXT = bytes(16)

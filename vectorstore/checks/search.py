@@ -114,6 +114,7 @@ def _nearest(
     queued = {
         write.id: np.frombuffer(write.vector, "<f4") if write.vector else None
         for write in files.iter_queue(db, each, vectors=True)
+        if write.vector or write.operation is files.Operation.DELETE  # metadata alone leave the vector as it is
     }
     found: list[tuple[float, str]] = []
     folder = store / each.vector_segment

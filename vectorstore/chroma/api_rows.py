@@ -40,6 +40,10 @@ class ApiRows:
         if page:
             yield page
 
+    def ids_as_written(self, collection: StoredCollection) -> list[str]:
+        """Every id; Chroma lists them in this order."""
+        return list(self._store.ids(collection.name))
+
     def present(self, collection: StoredCollection, ids: Sequence[str]) -> set[str]:
         """Which of ``ids`` the collection holds."""
         return self._store.present(collection.name, ids)

@@ -13,11 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vectorstore.checks.row import METADATA_KEYS
 from vectorstore.chroma import files, hnsw
 from vectorstore.chroma.definition import Definition, read_definition
 from vectorstore.chroma.file_vectors import FileVectors
-from vectorstore.chroma.rows import Page, StoredCollection
+from vectorstore.chroma.rows import METADATA_KEYS, Page, StoredCollection
 from vectorstore.chroma.store import PIPELINE_KEY
 from vectorstore.chroma.vector_facts import SlotFacts, VectorFacts
 
@@ -85,6 +84,10 @@ class FileRows:
         if late := self._queued_ids(known):
             yield late
 
+    def ids_as_written(self, collection: StoredCollection) -> list[str]:
+        """Every id that SQLite has taken in, by age: that of the index's slots too, but for the order in a batch."""
+        return files.ids_by_age(self._db, self._known[collection.id])
+
     def present(self, collection: StoredCollection, ids: Sequence[str]) -> set[str]:
         """Which of ``ids`` the collection holds."""
         known = self._known[collection.id]
@@ -95,13 +98,13 @@ class FileRows:
         import numpy as np
 
         documents, metadatas = self._texts(self._known[collection.id].metadata_segment, ids)
-        there = list(metadatas)
+        there = [id_ for id_ in ids if id_ in metadatas]
         found: NDArray[np.float32] | None = None
         has_vector = np.zeros(len(there), np.bool_)
         source = self._vectors_of(collection) if vectors else None
         if source is not None:
             found, has_vector = source.read(there, at_full_length=collection.space == "cosine")
-        return Page(there, [documents.get(id_) for id_ in there], list(metadatas.values()), found, has_vector)
+        return Page(there, [documents.get(id_) for id_ in there], [metadatas[id_] for id_ in there], found, has_vector)
 
     def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:
         """The rows of these ids without their vectors, and the facts of these."""
@@ -190,8 +193,7 @@ class FileRows:
             WHERE e.segment_id = ? AND e.embedding_id IN ({",".join("?" * len(ids))}) ORDER BY a.rowid
             """
         for id_, key, element, truth in self._db.execute(sql, (segment, *ids)):
-            value = bool(truth) if element is None and truth is not None else element
-            metadatas[id_].setdefault(key, []).append(value)
+            metadatas[id_].setdefault(key, []).append(element if truth is None else bool(truth))
 
     def _vectors_of(self, collection: StoredCollection) -> FileVectors | None:
         if collection.id in self._unreadable or not collection.dimension:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,6 +16,8 @@ from vectorstore.chroma.vector_facts import SlotFacts, VectorFacts, facts_of
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_SLOTS = "data_level0.bin"
 
 
 class FileVectors:
@@ -119,15 +122,16 @@ class FileVectors:
         return np.where(labels >= 0, self._slot_of[labels] if len(self._slot_of) else -1, -1)
 
     def _from_slots(self, header: hnsw.Header, slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Mapped anew for every page, so that memory holds no more of the file than a page needs."""
+        """Read one by one: a map would put into memory what lies between them, too."""
         import numpy as np
 
-        first = int(slots.min())
-        part = np.memmap(
-            self._folder / "data_level0.bin", hnsw.slot_dtype(header), mode="r", offset=first * header.slot_size,
-            shape=(int(slots.max()) - first + 1,),
-        )  # fmt: skip
-        found: NDArray[np.float32] = part["vector"][slots - first]
+        found = np.empty((len(slots), header.dimension), np.float32)
+        rows, size = found.data.cast("B"), header.dimension * 4
+        with (self._folder / _SLOTS).open("rb", buffering=0) as file:
+            for row in np.argsort(slots).tolist():  # on through the file, so that the system reads ahead
+                part, at = rows[row * size : (row + 1) * size], int(slots[row]) * header.slot_size
+                if os.preadv(file.fileno(), [part], at + header.vector_offset) != size:
+                    raise hnsw.TornFileError(_SLOTS, "became shorter while it was read")
         return found
 
     @cached_property
@@ -151,9 +155,9 @@ class FileVectors:
 def _read_labels(folder: Path, header: hnsw.Header) -> NDArray[np.uint64]:
     import numpy as np
 
-    # Copies: a part of a mapped block would hold the whole block, and all of them the whole file, in memory.
-    labels: NDArray[np.uint64] = np.concatenate([block["label"].copy() for _, block in hnsw.iter_slots(folder, header)])
-    return labels
+    # Copies: a view would keep its block mapped, and so the whole file.
+    labels = [block["label"].copy() for _, block in hnsw.iter_slots(folder, header)]
+    return np.concatenate(labels) if labels else np.zeros(0, np.uint64)
 
 
 def _labels_by_id(folder: Path) -> Mapping[str, int]:

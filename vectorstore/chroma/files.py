@@ -248,6 +248,12 @@ def iter_id_pages(db: sqlite3.Connection, collection: StoredCollection, page: in
         yield [row[0] for row in rows]
 
 
+def ids_by_age(db: sqlite3.Connection, collection: StoredCollection) -> list[str]:
+    """All ids of the collection in SQLite, in the order in which it took them in."""
+    sql = "SELECT embedding_id FROM embeddings WHERE segment_id = ? ORDER BY id"
+    return [id_ for (id_,) in db.execute(sql, (collection.metadata_segment,))]
+
+
 def iter_queue(
     db: sqlite3.Connection, collection: StoredCollection, after: int | None = None, vectors: bool = False
 ) -> Iterator[QueuedWrite]:

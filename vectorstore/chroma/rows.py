@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vectorstore.chroma.vector_facts import VectorFacts
 
 PAGE = 2_000  # rows; at 1,536 dimensions 12 MB of vectors
+METADATA_KEYS = ("doc_key", "chunk", "heading", "tokens")  # of our own rows, in the order of the ledger's checksum
 
 
 class Page(NamedTuple):
@@ -62,11 +63,17 @@ class RowReader(Protocol):
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages."""
 
+    def ids_as_written(self, collection: StoredCollection) -> list[str]:
+        """Every id, all at once, in the order in which the store took them in."""
+
     def present(self, collection: StoredCollection, ids: Sequence[str]) -> set[str]:
         """Which of ``ids`` the collection holds."""
 
     def read(self, collection: StoredCollection, ids: Sequence[str], *, vectors: bool = True) -> Page:
-        """The rows of these ids, at most ``PAGE``; ids that are not there are left out."""
+        """The rows of these ids, at most ``PAGE``; ids that are not there are left out.
+
+        In the order of ``ids_as_written`` if ``ids`` are.
+        """
 
     def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:
         """The rows of these ids, maybe without their vectors, and the facts of these; ``None``: they can't be read."""

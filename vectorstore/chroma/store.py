@@ -9,6 +9,7 @@ import contextlib
 import resource
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -42,15 +43,6 @@ class Rows(NamedTuple):
     documents: Sequence[str | None]
     metadatas: Sequence[Mapping[str, Any] | None]
     uris: Sequence[str | None] | None = None
-
-
-class StoredRow(NamedTuple):
-    """A row as the store holds it, whoever wrote it; ``vector`` is float32 of shape ``(dimension,)``."""
-
-    id: str
-    document: str | None
-    metadata: Mapping[str, Any]
-    vector: NDArray[np.float32]
 
 
 class Hit(NamedTuple):
@@ -243,17 +235,23 @@ class Store:
         }
 
     def read(self, name: str, ids: Sequence[str], *, vectors: bool = True) -> Page:
-        """The rows of these ids, ``rows.PAGE`` at most; ids that are not there are left out."""
+        """The rows of these ids, ``rows.PAGE`` at most; ids that are not there are left out.
+
+        Raises:
+            Damaged: Chroma can't read them.
+            StoreUnreachable: the server does not answer any more.
+        """
         import numpy as np
 
-        collection = self._collection(name)
-        answer = collection.get(ids=list(ids), include=["documents", "metadatas", "uris"])
-        found = answer["ids"]
+        with self._reading(name):
+            collection = self._collection(name)
+            answer = collection.get(ids=list(ids), include=["documents", "metadatas", "uris"])
+            found = answer["ids"]
+            known = self._readable_vectors(collection, found) if vectors else {}
         metadatas = [dict(each or {}) for each in answer["metadatas"]]
         for metadata, uri in zip(metadatas, answer["uris"] or (), strict=False):
             if uri is not None:
                 metadata[URI_KEY] = uri
-        known = self._readable_vectors(collection, found) if vectors else {}
         has = np.fromiter((id_ in known for id_ in found), np.bool_, len(found))
         embeddings = None
         if vectors and found:
@@ -264,14 +262,27 @@ class Store:
 
     def _readable_vectors(self, collection: Any, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Vectors by id. Chroma fails a whole call for one id without a vector: halve until that one is alone."""
+        from chromadb.errors import ChromaError
+
         try:
             answer = collection.get(ids=list(ids), include=["embeddings"]) if ids else {"ids": [], "embeddings": []}
             return dict(zip(answer["ids"], answer["embeddings"], strict=True))
-        except Exception:
+        except ChromaError:
             if len(ids) == 1:
                 return {}
         half = len(ids) // 2
         return self._readable_vectors(collection, ids[:half]) | self._readable_vectors(collection, ids[half:])
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        from chromadb.errors import ChromaError
+
+        try:
+            yield
+        except Exception as error:
+            if self._settings.chroma_url and not isinstance(error, ChromaError):
+                raise _unreachable(self._settings.chroma_url, error) from error
+            raise Damaged(f"Chroma can't read rows of {name!r}: {error}", "restore it from a backup") from error
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a collection another name, which must be free."""
@@ -288,33 +299,6 @@ class Store:
             if len(page) < ID_PAGE:
                 return
             offset += ID_PAGE
-
-    def vectors(self, name: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Vectors by id, each float32 of shape ``(dimension,)``."""
-        collection = self._collection(name, make=False)
-        found: dict[str, NDArray[np.float32]] = {}
-        for start in range(0, len(ids) if collection else 0, self.batch):
-            answer = collection.get(ids=list(ids[start : start + self.batch]), include=["embeddings"])
-            found.update(zip(answer["ids"], answer["embeddings"], strict=True))
-        return found
-
-    def read_rows(self, name: str, ids: Sequence[str]) -> list[StoredRow]:
-        """The rows of some ids, as far as they are there, in Chroma's order.
-
-        Raises:
-            Damaged: Chroma can't read them.
-        """
-        rows: list[StoredRow] = []
-        try:
-            collection = self._collection(name)
-            for start in range(0, len(ids), self.batch):
-                part = list(ids[start : start + self.batch])
-                answer = collection.get(ids=part, include=["documents", "metadatas", "embeddings"])
-                columns = (answer[key] for key in ("ids", "documents", "metadatas", "embeddings"))
-                rows += [StoredRow(id_, text, meta or {}, vec) for id_, text, meta, vec in zip(*columns, strict=True)]
-        except Exception as error:
-            raise Damaged(f"Chroma can't read rows of {name!r}: {error}", "restore it from a backup") from error
-        return rows
 
     def query(self, name: str, vector: NDArray[np.float32], limit: int) -> list[Hit]:
         """The ``limit`` nearest chunks to a vector of shape ``(dimension,)``."""
@@ -432,10 +416,14 @@ def _connect(url: str, options: Any) -> Any:
             settings=options,
         )
     except Exception as error:
-        raise StoreUnreachable(
-            f"the Chroma server at {url} does not answer: {error}",
-            "start it (`chroma run --path ...`), or correct chroma_url",
-        ) from None
+        raise _unreachable(url, error) from None
+
+
+def _unreachable(url: str, error: Exception) -> StoreUnreachable:
+    return StoreUnreachable(
+        f"the Chroma server at {url} does not answer: {error}",
+        "start it (`chroma run --path ...`), or correct chroma_url",
+    )
 
 
 def _open_embedded(path: Path, options: Any) -> Any:

@@ -8,8 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from vectorstore.checks.row import METADATA_KEYS
-from vectorstore.chroma.rows import Page
+from vectorstore.chroma.rows import METADATA_KEYS, Page
 from vectorstore.chroma.store import Store
 from vectorstore.ledger import Ledger
 from vectorstore.mending.kept_rows import KeptRows
