@@ -71,6 +71,8 @@ class Settings:
     canaries: dict[str, str] = field(default_factory=dict)  # text -> the doc_key that a search for it must find
     canary_k: int = _at_least(10, 1)  # among so many results
     probe_max_mb: int = _at_least(256, 0)  # a deep check makes Chroma open a copy of a store up to this size
+    # backups
+    sensitive: tuple[str, ...] = ()  # what a selective backup leaves out: paths, or key=value of the metadata
     # cache
     cache_keep_days: int = _at_least(90, 0)  # for vectors that no document needs
     cache_max_mb: int = _at_least(0, 0)  # 0: unbounded
@@ -122,7 +124,8 @@ def load_settings(workspace: str | os.PathLike[str] | None = None, **parameters:
         parameters: values that win over every other source; ``None`` means not given.
 
     Raises:
-        ConfigurationError: an unknown name, a value of the wrong type or out of bounds, an unreadable file.
+        ConfigurationError: an unknown name, a value of the wrong type or out of bounds, a rule of ``sensitive`` that
+            means nothing, an unreadable file.
     """
     root = find_workspace(workspace)
     known = {f.name: f for f in fields(Settings) if f.name != "workspace"}
@@ -138,6 +141,10 @@ def load_settings(workspace: str | os.PathLike[str] | None = None, **parameters:
     for name, raw in parameters.items():
         if raw is not None:
             values[name] = _convert(known[name], raw, "parameter")
+    if values.get("sensitive"):  # a rule that can't be read must not wait for the night of the first backup
+        from vectorstore.backups.selection import SensitiveRule
+
+        SensitiveRule(values["sensitive"])
     return Settings(workspace=root, **values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vectorstore.chroma.definition import Definition
 from vectorstore.chroma.rows import Page, StoredCollection
 from vectorstore.chroma.store import Store
 from vectorstore.chroma.vector_facts import VectorFacts, facts_of
@@ -23,6 +24,10 @@ class ApiRows:
     def collections(self) -> list[StoredCollection]:
         """All collections, by name."""
         return self._store.describe()
+
+    def definition(self, collection: StoredCollection) -> Definition:
+        """What it takes to make a collection anew."""
+        return self._store.definition(collection.name)
 
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.chroma import files, hnsw
+from vectorstore.chroma.definition import Definition, read_definition
 from vectorstore.chroma.file_vectors import FileVectors
 from vectorstore.chroma.rows import METADATA_KEYS, Page, StoredCollection
 from vectorstore.chroma.store import PIPELINE_KEY
@@ -72,6 +73,10 @@ class FileRows:
             for each in self._known.values()
         ]  # fmt: skip
 
+    def definition(self, collection: StoredCollection) -> Definition:
+        """What it takes to make a collection anew."""
+        return read_definition(self._db, collection.id)
+
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages, in the order of their bytes; those that SQLite has not taken in yet come last."""
         known = self._known[collection.id]
@@ -98,7 +103,7 @@ class FileRows:
         has_vector = np.zeros(len(there), np.bool_)
         source = self._vectors_of(collection) if vectors else None
         if source is not None:
-            found, has_vector = source.read(there)
+            found, has_vector = source.read(there, at_full_length=collection.space == "cosine")
         return Page(there, [documents.get(id_) for id_ in there], [metadatas[id_] for id_ in there], found, has_vector)
 
     def examine(self, collection: StoredCollection, ids: Sequence[str]) -> tuple[Page, VectorFacts | None]:

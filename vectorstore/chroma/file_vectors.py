@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+<<<<<<< HEAD
 from itertools import repeat
+=======
+from functools import cached_property
+>>>>>>> 66a9244afcccd9d7c87237ed8a3fb2786066e3a0
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +80,14 @@ class FileVectors:
             self._queued[write.id] = write.seq
             self._gone.discard(write.id)
 
-    def read(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Vectors, float32 of shape ``(len(ids), dimension)``, and which of the ids have one."""
+    def read(
+        self, ids: Sequence[str], *, at_full_length: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Vectors, float32 of shape ``(len(ids), dimension)``, and which of the ids have one.
+
+        Under ``cosine`` the index has them at length 1, and their lengths beside; ``at_full_length`` gives the product,
+        as Chroma does.
+        """
         import numpy as np
 
         vectors = np.zeros((len(ids), self._dimension), np.float32)
@@ -84,6 +95,8 @@ class FileVectors:
         has = slots >= 0
         if self._header and has.any():
             vectors[has] = self._from_slots(self._header, slots[has])
+            if at_full_length:
+                vectors[has] *= self._lengths[slots[has], None]
         for row, id_ in enumerate(ids) if self._queued or self._gone else ():
             if id_ in self._queued:
                 queued = self._from_queue(self._queued[id_])
@@ -124,6 +137,17 @@ class FileVectors:
                 if os.preadv(file.fileno(), [part], at + header.vector_offset) != size:
                     raise hnsw.TornFileError(_SLOTS, "became shorter while it was read")
         return found
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.float32]:
+        """Of the vector in every slot; 1 where the file has none."""
+        import numpy as np
+
+        slots = self._header.slots if self._header else 0
+        with contextlib.suppress(FileNotFoundError):
+            found = np.fromfile(self._folder / "length.bin", "<f4", slots)
+            return np.concatenate([found, np.ones(slots - len(found), np.float32)])
+        return np.ones(slots, np.float32)
 
     def _from_queue(self, seq: int) -> NDArray[np.float32]:
         import numpy as np

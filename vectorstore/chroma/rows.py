@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vectorstore.chroma.definition import Definition
     from vectorstore.chroma.vector_facts import VectorFacts
 
 PAGE = 2_000  # rows; at 1,536 dimensions 12 MB of vectors
@@ -55,6 +56,9 @@ class RowReader(Protocol):
 
     def collections(self) -> list[StoredCollection]:
         """All collections, by name."""
+
+    def definition(self, collection: StoredCollection) -> Definition:
+        """What it takes to make a collection anew."""
 
     def ids(self, collection: StoredCollection) -> Iterator[list[str]]:
         """Every id, in pages."""

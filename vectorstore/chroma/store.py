@@ -5,6 +5,7 @@ Every write is split to what Chroma takes at once and is read back. Nothing here
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from vectorstore.chroma.definition import Definition, definition_of, function_for_chroma
 from vectorstore.chroma.files import list_collections, present_ids, read_layout
 from vectorstore.chroma.fingerprint import SQLITE_NAME
 from vectorstore.chroma.rows import Page, StoredCollection
@@ -26,16 +28,21 @@ if TYPE_CHECKING:
 PIPELINE_KEY = "vectorkeep_pipeline"  # in a collection's metadata: what made its vectors
 SERVER_BATCH = 1000  # 1,536-dimension vectors as JSON come to about 30 kB each; a server takes 40 MB a request
 ID_PAGE = 10_000
+URI_KEY = "chroma:uri"  # Chroma keeps a row's URI among its metadata, and hides it from those who ask for these
 OPEN_FILES = 1024  # measured: enough for several hundred collections
 
 
 class Rows(NamedTuple):
-    """Chunks to write: equal lengths; ``vectors`` is float32 of shape ``(len(ids), dimension)``."""
+    """Rows to write: equal lengths; ``vectors`` is float32 of shape ``(len(ids), dimension)``.
+
+    ``None`` stands for no document, no metadata (Chroma refuses empty ones) and no URI.
+    """
 
     ids: list[str]
     vectors: NDArray[np.float32]
-    documents: list[str]
-    metadatas: list[dict[str, str | int]]
+    documents: Sequence[str | None]
+    metadatas: Sequence[Mapping[str, Any] | None]
+    uris: Sequence[str | None] | None = None
 
 
 class Hit(NamedTuple):
@@ -97,6 +104,44 @@ class Store:
         refuse_others(name, (found.metadata or {}).get(PIPELINE_KEY), pipeline)
         self._collections[name] = found
 
+    def create(self, name: str, definition: Definition) -> None:
+        """Make a collection; its name must be free.
+
+        Raises:
+            Refused: this Chroma gives the index other settings than the definition's.
+        """
+        from chromadb.utils.embedding_functions import known_embedding_functions as known
+
+        configuration: dict[str, Any] = {"hnsw": dict(definition.index)} if definition.index else {}
+        if definition.embedding_function:
+            configuration["embedding_function"] = function_for_chroma(definition.embedding_function)
+        registered = dict(known)
+        try:
+            self._client.create_collection(
+                name, metadata=dict(definition.metadata) or None, configuration=configuration, embedding_function=None
+            )
+        finally:
+            known.clear()
+            known.update(registered)
+        made = self.definition(name).index
+        other = {key: value for key, value in definition.index.items() if made.get(key, value) != value}
+        if other or "space" not in made:
+            self.drop(name)
+            raise Refused(f"this Chroma can't make {name!r} as it was: it ignores {other or 'its settings'}")
+
+    def definition(self, name: str) -> Definition:
+        """What it takes to make a collection anew."""
+        model = self._collection(name)._model  # the client gives the settings as written by no public name
+        return definition_of(model.metadata, model.serialized_schema, model.configuration_json)
+
+    def drop(self, name: str) -> None:
+        """Delete a collection with all its rows; one that is not there is no error. Its index's folder may stay."""
+        from chromadb.errors import NotFoundError
+
+        self._collections.pop(name, None)
+        with contextlib.suppress(NotFoundError):
+            self._client.delete_collection(name)
+
     def upsert(self, name: str, rows: Rows) -> None:
         """Write chunks and read back that they are there.
 
@@ -107,9 +152,11 @@ class Store:
         for start in range(0, len(rows.ids), self.batch):
             part = slice(start, start + self.batch)
             ids = rows.ids[part]
+            uris = rows.uris and rows.uris[part]
             collection.upsert(
-                ids=ids, embeddings=rows.vectors[part], documents=rows.documents[part], metadatas=rows.metadatas[part]
-            )
+                ids=ids, embeddings=rows.vectors[part], documents=rows.documents[part], metadatas=rows.metadatas[part],
+                uris=uris if uris and any(uris) else None,
+            )  # fmt: skip
             lacking = set(ids) - self._present(collection, ids)
             if lacking:
                 raise Damaged(
@@ -163,11 +210,18 @@ class Store:
         """All collections, by name."""
         found = []
         for each in sorted(self._client.list_collections(), key=lambda each: str(each.name)):
-            index = (each.configuration or {}).get("hnsw") or {}
+            model = each._model  # the client gives a dimension by no public name
+            space = definition_of(model.metadata, model.serialized_schema, model.configuration_json).index.get("space")
             made_by = (each.metadata or {}).get(PIPELINE_KEY)
-            dimension = each._model.dimension  # the client gives it by no public name
             found.append(
-                StoredCollection(str(each.id), each.name, made_by, dimension, index.get("space"), each.count())
+                StoredCollection(
+                    str(each.id),
+                    each.name,
+                    made_by,
+                    model.dimension,
+                    None if space is None else str(space),
+                    each.count(),
+                )
             )
         return found
 
@@ -191,10 +245,13 @@ class Store:
 
         with self._reading(name):
             collection = self._collection(name)
-            answer = collection.get(ids=list(ids), include=["documents", "metadatas"])
+            answer = collection.get(ids=list(ids), include=["documents", "metadatas", "uris"])
             found = answer["ids"]
             known = self._readable_vectors(collection, found) if vectors else {}
         metadatas = [dict(each or {}) for each in answer["metadatas"]]
+        for metadata, uri in zip(metadatas, answer["uris"] or (), strict=False):
+            if uri is not None:
+                metadata[URI_KEY] = uri
         has = np.fromiter((id_ in known for id_ in found), np.bool_, len(found))
         embeddings = None
         if vectors and found:

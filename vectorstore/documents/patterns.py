@@ -16,7 +16,7 @@ that matches a folder leaves out everything in it, and the scan never enters it:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from vectorstore.errors import ConfigurationError
@@ -55,6 +55,17 @@ class Patterns:
         if self._pruned and self._pruned(folder[:-1]):
             return False
         return not self._prefixes or any(p.startswith(folder) or folder.startswith(p) for p in self._prefixes)
+
+
+def path_matcher(setting: str, patterns: Iterable[str]) -> Callable[[str], object]:
+    """Whether a document's key, or a folder that it lies in, is what one of the patterns names.
+
+    Raises:
+        ConfigurationError: a pattern that can't mean anything; it and the setting are named.
+    """
+    parts = [part for pattern in patterns for part in _parts(setting, pattern)]
+    below = [[*folder, "**"] for folder in map(_folder, parts)]
+    return _compiled(parts + below) if parts else lambda _key: None
 
 
 def _matcher(
