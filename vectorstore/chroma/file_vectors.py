@@ -6,11 +6,8 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-<<<<<<< HEAD
-from itertools import repeat
-=======
 from functools import cached_property
->>>>>>> 66a9244afcccd9d7c87237ed8a3fb2786066e3a0
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
