@@ -187,12 +187,14 @@ def test_the_facts_say_what_made_it(exported: Path) -> None:
     assert by_name["empty"].dimension is None
 
 
-def test_the_embedding_function_is_kept_and_nobody_elses_is_changed(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Could not reconstruct embedding function")
+@pytest.mark.parametrize("name", ["openai", "somebody's own"])
+def test_the_embedding_function_is_kept_and_nobody_elses_is_changed(exported: Path, tmp_path: Path, name: str) -> None:
     from chromadb.utils.embedding_functions import known_embedding_functions
 
     before = dict(known_embedding_functions)
     facts = json.loads((exported / "collections.json").read_text())
-    function = {"name": "openai", "config": {"model_name": "m", "api_key_env_var": "OPENAI_API_KEY"}}
+    function = {"name": name, "config": {"model_name": "m", "api_key_env_var": "OPENAI_API_KEY"}}
     facts["collections"] = [each | {"embedding_function": function} for each in facts["collections"]]
     copy = Path(shutil.copytree(exported, tmp_path / "copy"))
     (copy / "collections.json").write_text(json.dumps(facts))
