@@ -165,6 +165,14 @@ def other_space(workspace: Workspace) -> None:
     workspace.update()
 
 
+def cosine(workspace: Workspace) -> None:
+    """Chroma keeps other floats than those that it is sent; some are in the index, some in the queue."""
+    workspace.values["space"] = "cosine"
+    for n in range(60):
+        workspace.write(f"page-{n:02d}.md", document(n, 20))
+    workspace.update()
+
+
 def killed(workspace: Workspace) -> None:
     """Runs that were killed at four steps; the next update put everything right."""
     workspace.fill(60, 3)
@@ -247,7 +255,8 @@ def paused(workspace: Workspace) -> None:
 BUILDS: list[Build] = [
     just_updated, settled, no_document, never_updated, one_document, one_vector, documents_without_text,
     everything_deleted, churned, just_written_to_the_index, queue_only, moved, same_texts, many_collections, odd_names,
-    odd_texts, swapped, swapped_back, other_space, killed, stores_of_others, added_again, written_again, looked_into,
+    odd_texts, swapped, swapped_back, other_space, cosine, killed, stores_of_others, added_again, written_again,
+    looked_into,
     restored, mended, paused,
 ]  # fmt: skip
 

@@ -60,6 +60,10 @@ class AllRows:
         known: Known | None = (view.ledger, generation) if view.ledger and generation else None
         documents, chunks = view.chunks_due(each.name) if known else (0, 0)
         self._check_mark(each, generation)
+        if known and each.space == "cosine" and view.choice.standard:
+            view.notes.append(
+                f"{each.name}: under `cosine` Chroma changes vectors: no checksum tells whether they are right"
+            )
         work = CollectionPass(self._reader, each, known, chunks, view.faults)
         try:
             work.run(self._chosen(each, total), rows=view.choice.standard, duplicates=view.choice.deep)

@@ -47,9 +47,10 @@ class CollectionPass:
     ) -> None:
         self._reader, self._collection, self._known = reader, collection, known
         self._ledger_chunks, self._faults = ledger_chunks, faults
+        self._exact = collection.space != "cosine"
         self._texts: list[NDArray[np.uint64]] = []
         self._vectors: list[NDArray[np.uint64]] = []
-        self._ids: list[str] = []  # of a collection without ledger, to name its duplicates
+        self._ids: list[str] = []  # of a collection whose vectors have no checksums, to name its duplicates
         self.stored = 0
         self.checked = 0
         self.norms: Counter[str] = Counter()
@@ -113,7 +114,7 @@ class CollectionPass:
         texts = hash_texts(page)
         found = map(places.get, page.ids)
         records = [None if place is None else unpack_chunk(*place) for place in found]
-        expected = Expected(records, unit=self._collection.space == "cosine" or self._known is not None)
+        expected = Expected(records, unit=not self._exact or self._known is not None, exact=self._exact)
         for check, rows in check_page(page, texts, facts, expected):
             if self._known:  # a stranger is at fault as such, whatever it holds
                 rows = [row for row in rows if records[row] is not None]
@@ -125,11 +126,11 @@ class CollectionPass:
             self._remember(page, texts, facts)
 
     def _remember(self, page: Page, texts: Sequence[bytes], facts: VectorFacts | None) -> None:
-        """64 bits of each text, and of each vector where no ledger vouches for it."""
+        """64 bits of each text, and of each vector where no checksum vouches for it."""
         import numpy as np
 
         self._texts.append(np.frombuffer(b"".join(text[:8] for text in texts), "<u8"))
-        if self._known is None and facts is not None:
+        if (self._known is None or not self._exact) and facts is not None:
             self._vectors.append(np.where(facts.there, facts.digests, np.uint64(0)))
             self._ids += page.ids
 
