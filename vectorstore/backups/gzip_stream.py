@@ -1,7 +1,7 @@
 """Packs bytes into one gzip member that every tool reads, and spends nothing on what hardly shrinks.
 
 Vectors shrink by some 8 %, which costs as much as all that shrinks by half. So one piece in eight is looked at: where
-packing saves less than a tenth, the pieces up to the next look are stored as they are. Unpacking is faster then as well.
+packing saves less than a tenth, the pieces up to the next look are stored as they are. Unpacking is faster then too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class GzipPacker:
         """Give out all that was taken, up to a whole byte.
 
         Args:
-            go_on: with the same compressor. Where other bytes come between, which it would not know, a new one must follow.
+            go_on: with the same compressor. It knows nothing of bytes that come between: after them it must be a new one.
         """
         if self._packing is None:
             return b""
