@@ -74,7 +74,7 @@ class GzipPacker:
         """Give out all that was taken, up to a whole byte.
 
         Args:
-            go_on: with the same compressor. It knows nothing of bytes that come between: after them it must be a new one.
+            go_on: keep the compressor. It knows nothing of bytes that come between: after them it must be a new one.
         """
         if self._packing is None:
             return b""
