@@ -1,7 +1,7 @@
 """Archives: written in one stream, and checked to the last byte.
 
-An archive is a PAX tar, packed by ISA-L at level 1 (``.tar.gz``), and encrypted with age where recipients are given
-(``.tar.gz.age``). Its last member is its manifest.
+An archive is a PAX tar, packed by ISA-L where that saves space (``.tar.gz``), and encrypted with age where recipients
+are given (``.tar.gz.age``). Its last member is its manifest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vectorstore.backups.age_stream import Encrypting
+from vectorstore.backups.gzip_stream import GzipPacker
 from vectorstore.backups.manifest import Manifest, Member, Sidecar, archive_file
 from vectorstore.backups.naming import Names
 from vectorstore.backups.stream import PIECE, Inflated, check_size, opened
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
 OnBytes = Callable[[int], None]
-_GZIP = 31  # window bits: the largest window, in the gzip format; its header holds no time and no name
-_TABLES = 9  # the largest: 0.4 MB
 
 
 class ArchiveWriter:
@@ -45,8 +44,6 @@ class ArchiveWriter:
     """
 
     def __init__(self, path: Path, recipients: Sequence[str] = ()) -> None:
-        from isal import isal_zlib
-
         self._recipients = tuple(dict.fromkeys(recipients))
         self._landing = _Landing(path)
         try:
@@ -54,7 +51,7 @@ class ArchiveWriter:
         except BaseException:
             self._landing.abort()
             raise
-        self._pack = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP, _TABLES)
+        self._gzip = GzipPacker()
         self._buffer = memoryview(bytearray(PIECE))
         self._names = Names()
         self._members: list[Member] = []
@@ -80,6 +77,7 @@ class ArchiveWriter:
                 raise VectorkeepError(f"{source} is no regular file")
             member = Member(name, before.st_size, "", before.st_mode & 0o777, before.st_mtime_ns)
             self._put(header(member))
+            self._gzip.look_again()
             digest = self._copy(handle, source, member.size, on_bytes)
             after = os.fstat(handle)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -109,7 +107,7 @@ class ArchiveWriter:
         data = whole.to_text().encode()
         for part in (header(manifest_member(whole, len(data))), data, bytes(padding(len(data))), END):
             self._put(part)
-        self._out.write(self._pack.flush())
+        self._out.write(self._gzip.end())
         if isinstance(self._out, Encrypting):
             self._out.close()
         return self._landing.close(whole, self._recipients)
@@ -129,13 +127,12 @@ class ArchiveWriter:
         return member
 
     def _put(self, data: bytes | memoryview) -> None:
-        if packed := self._pack.compress(data):
+        if packed := self._gzip.pack(data):
             self._out.write(packed)
 
     def _copy(self, handle: int, source: Path, size: int, on_bytes: OnBytes | None) -> str:
         """Exactly ``size`` bytes; their SHA-256."""
-        digest = hashlib.sha256()
-        left = size
+        digest, left = hashlib.sha256(), size
         while left:
             read = os.readv(handle, [self._buffer[:left]])
             if not read:
