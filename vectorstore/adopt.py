@@ -22,12 +22,12 @@ from vectorstore.adoption.importing import Checksum
 from vectorstore.adoption.intake import FOREIGN, Choice, Intake
 from vectorstore.adoption.matching import Matcher
 from vectorstore.adoption.spool import Spool
+from vectorstore.backups.exchange import writing
 from vectorstore.cache import VectorCache
 from vectorstore.chroma.store import Store
 from vectorstore.documents.chunks import Chunker
 from vectorstore.errors import EmptySource, Interrupted, PipelineMismatch
 from vectorstore.ledger import Ledger
-from vectorstore.lock import WriterLock, lock_files
 from vectorstore.pipeline import Pipeline
 from vectorstore.plan import Plan
 from vectorstore.planning import make_plan
@@ -111,7 +111,7 @@ def adopt(
     adoption = _Adoption(settings, choice, dry_run, on_progress, stop or threading.Event(), clock)
     if dry_run:
         return adoption.run()
-    with WriterLock(lock_files(settings), "vectorkeep adopt"):
+    with writing(settings, "vectorkeep adopt"):
         return adoption.run()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vectorstore.cli_backups import add_commands
 from vectorstore.errors import VectorkeepError, unforeseen
 from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from vectorstore.plan import Plan
 
 EXIT_CODES = """exit codes: 0 done, 1 findings at FAIL or some documents failed, 2 usage or configuration, 3 capped,
-4 locked by another run, 5 refused by a safety guard, 6 a store or ledger that does not verify, 130 interrupted"""
+4 locked by another run, 5 refused by a safety guard, 6 a store, ledger or backup that does not verify,
+130 interrupted"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--collection", action="append", default=[], metavar="NAME", help="only in this one; repeatable"
     )
     add("status", _status, "what the store holds, the last run, and what was spent")
+    add_commands(add)
     return parser
 
 

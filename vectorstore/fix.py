@@ -20,13 +20,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from vectorstore.backups.exchange import writing
 from vectorstore.checks.view import dimension_of
 from vectorstore.chroma.rows import PAGE
 from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity
 from vectorstore.health import Examination, examine, health
 from vectorstore.ledger import Ledger
-from vectorstore.lock import WriterLock, lock_files
 from vectorstore.mending.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
 from vectorstore.mending.known_vectors import KnownVectors
 from vectorstore.mending.store_files import StoreFiles, drop_set_aside, intend_again
@@ -127,7 +127,7 @@ class _Fix:
 
     def run(self, dry_run: bool) -> FixReport:
         settings = self._settings
-        lock = contextlib.nullcontext() if dry_run else WriterLock(lock_files(settings), "vectorkeep health --fix")
+        lock = contextlib.nullcontext() if dry_run else writing(settings, "vectorkeep health --fix")
         with lock, examine(
             settings, writer=not dry_run, on_progress=self._on_progress, clock=self._clock, **self._looks
         ) as examination:  # fmt: skip

@@ -385,6 +385,37 @@ class Ledger:
                 f" sum(length(chunks)) / {_CHUNK.size} FROM documents GROUP BY generation, collection"
             )
 
+    def take_collections(self, other: Path, names: Sequence[str]) -> list[str]:
+        """Put what another ledger says of some collections in the place of what this one says of them.
+
+        Returns:
+            Those that it could not take: no generation of the same template and pipeline serves here.
+        """
+        left: list[str] = []
+        with self._guarded():
+            self._db.execute("ATTACH ? AS other", (str(other),))
+            try:
+                with self._writing() as db:
+                    for name in names:
+                        pair = db.execute(
+                            "SELECT t.id, o.id FROM other.generations o JOIN other.collections c ON c.generation = o.id"
+                            " JOIN main.generations t ON t.template = o.template AND t.pipeline = o.pipeline"
+                            " WHERE c.name = ? AND o.state = 'serving' AND t.state = 'serving'", (name,),
+                        ).fetchone()  # fmt: skip
+                        if pair is None:
+                            left.append(name)
+                            continue
+                        db.execute("DELETE FROM documents WHERE generation = ? AND collection = ?", (pair[0], name))
+                        db.execute(
+                            "INSERT OR REPLACE INTO documents SELECT ?, doc_key, collection, size, mtime_ns, ctime_ns,"
+                            " racy, tokens, written, content_hash, chunks FROM other.documents"
+                            " WHERE generation = ? AND collection = ?", (pair[0], pair[1], name),
+                        )  # fmt: skip
+            finally:
+                self._db.execute("DETACH other")
+        self.recount()
+        return left
+
     def touch(self, generation: int, rows: Iterable[tuple[str, int, int, int, bool]]) -> None:
         """Only the times changed: ``(doc_key, size, mtime_ns, ctime_ns, racy)``."""
         with self._writing() as db:

@@ -13,9 +13,9 @@ from typing import Any
 
 from vectorstore.backups import history
 from vectorstore.backups.catalog import Backup, list_backups, remove, sweep
+from vectorstore.backups.exchange import writing
 from vectorstore.backups.retention import Decision, Policy, decide
 from vectorstore.errors import Refused, VectorkeepError
-from vectorstore.lock import WriterLock, lock_files
 from vectorstore.settings import Settings
 
 
@@ -61,7 +61,7 @@ def prune(settings: Settings, *, dry_run: bool = False, clock: Callable[[], floa
     """
     if dry_run:
         return _plan(settings, clock, dry_run=True)[0]
-    with WriterLock(lock_files(settings), "vectorkeep prune"):
+    with writing(settings, "vectorkeep prune"):
         return _prune(settings, clock)
 
 

@@ -71,8 +71,6 @@ class Settings:
     canaries: dict[str, str] = field(default_factory=dict)  # text -> the doc_key that a search for it must find
     canary_k: int = _at_least(10, 1)  # among so many results
     probe_max_mb: int = _at_least(256, 0)  # a deep check makes Chroma open a copy of a store up to this size
-    # backups
-    sensitive: tuple[str, ...] = ()  # what a selective backup leaves out: paths, or key=value of the metadata
     # cache
     cache_keep_days: int = _at_least(90, 0)  # for vectors that no document needs
     cache_max_mb: int = _at_least(0, 0)  # 0: unbounded
@@ -83,6 +81,9 @@ class Settings:
     backup_daily: int = _at_least(0, 0)  # and the newest of each of so many days, 0: rule off
     backup_weekly: int = _at_least(0, 0)
     backup_monthly: int = _at_least(0, 0)
+    backup_recipients: tuple[str, ...] = ()  # public age keys that backups are encrypted to; none: not encrypted
+    backup_key: Path = Path("key.age")  # the key that opens them, guarded by a password
+    sensitive: tuple[str, ...] = ()  # what a selective backup leaves out: paths, or key=value of the metadata
     offsite_url: str = ""  # a folder or an address of fsspec's: s3://bucket/folder, sftp://user@host/folder
 
     @property
@@ -210,7 +211,7 @@ def _convert(spec: Any, raw: Any, origin: str) -> Any:
 
 _KIND_WORDS = {
     "int": "a whole number", "float": "a number", "float | None": "a number or \"none\"", "bool": "true or false",
-    "tuple[str, ...]": "a list of patterns", "dict[str, float]": "a table of numbers",
+    "tuple[str, ...]": "a list of texts", "dict[str, float]": "a table of numbers",
     "dict[str, str]": "a table of texts", "Path": "a path", "str": "a text",
 }  # fmt: skip
 

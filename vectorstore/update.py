@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vectorstore.backups.exchange import writing
 from vectorstore.errors import VectorkeepError
 from vectorstore.ledger import Ledger
-from vectorstore.lock import WriterLock, lock_files
 from vectorstore.pipeline import Pipeline
 from vectorstore.plan import Plan
 from vectorstore.planning import make_plan
@@ -128,7 +128,7 @@ class _Update:
 
     def run(self, choice: dict[str, Any]) -> UpdateReport:
         settings = self._settings
-        with WriterLock(lock_files(settings), "vectorkeep update"):
+        with writing(settings, "vectorkeep update"):
             ledger = Ledger(settings.hashes / "ledger.sqlite3", clock=self._clock)
             try:
                 self._finish_swap(ledger)

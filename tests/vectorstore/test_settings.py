@@ -47,7 +47,7 @@ def test_the_environment_speaks_every_type(tmp_path: Path, monkeypatch: pytest.M
         ("chunk_tokens = 1.5", "whole number"),
         ("chunk_tokens = true", "whole number"),
         ('embedder = "gpt"', "local, openai, hash"),
-        ('include = "**"', "list of patterns"),
+        ('include = "**"', "list of texts"),
         ("paused = 1", "true or false"),
         ("max_cost_usd = nan", "number"),
         ("max_cost_usd = -1", "below 0"),

@@ -17,6 +17,7 @@ from vectorstore.backups.listing import (
     PIN_SUFFIX,
     TIME,
     Backup,
+    choose,
     find,
     is_half,
     list_backups,
@@ -29,7 +30,8 @@ from vectorstore.backups.placing import disk_errors, place, sync_file, sync_fold
 from vectorstore.errors import BadBackup, Refused
 
 __all__ = [
-    "Backup", "find", "list_backups", "new_name", "partial_path", "pin", "publish", "remove", "sweep", "unpin",
+    "Backup", "choose", "find", "list_backups", "new_name", "partial_path", "pin", "publish", "remove", "sweep",
+    "unpin",
 ]  # fmt: skip
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 KINDS = ("added", "moved", "changed", "missing", "stale", "all", "deleted", "unchanged", "unknown")
 SHOWN_FAILURES = 10
 _COLOURS = {
-    "completed": "32", "healthy": "32", "fixed": "32", "planned": "36", "capped": "33", "interrupted": "33",
+    "completed": "32", "healthy": "32", "fixed": "32", "done": "32", "restored": "32", "passed": "32", "pruned": "32",
+    "incomplete": "33", "planned": "36", "capped": "33", "interrupted": "33",
     "partly": "33", "unmendable": "31", "refused": "31", "failed": "31",
     "PASS": "32", "INFO": "36", "WARN": "33", "FAIL": "1;31",
 }  # fmt: skip

@@ -1,0 +1,109 @@
+"""What a full backup is made of, read while nobody writes: the store's files, ledger, cache, settings.
+
+The names in the archive are those of a workspace with default paths, so that one unpacked by hand is a workspace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vectorstore.chroma.fingerprint import SQLITE_NAME, fingerprint
+from vectorstore.errors import ConfigurationError, VectorkeepError
+from vectorstore.settings import SETTINGS_FILE, Settings
+
+STORE, LEDGER, CACHE = "chroma", ".hashes/ledger.sqlite3", ".hashes/cache.sqlite3"
+_BUSY_SECONDS = 60.0
+_LOGIN = re.compile(r"(?<=://)[^/\s\"'@]+@")  # a password in an address: settings hold no secrets, but people do
+
+
+class Source(NamedTuple):
+    """A file for the archive: its name there, and where it lies."""
+
+    name: str
+    path: Path
+
+
+@contextlib.contextmanager
+def hold_store(settings: Settings, scratch: Path) -> Iterator[list[Source]]:
+    """The embedded store's files, as they stay until the end of the block, even beside a writer that ignores our lock.
+
+    SQLite's write lock keeps every writer of Chroma out; readers go on. What a killed writer left undone in SQLite is
+    rolled back by taking it, as Chroma itself would.
+
+    Args:
+        scratch: an empty folder, for a copy of SQLite's file where it can't be read in place.
+
+    Raises:
+        ConfigurationError: there is no store.
+        VectorkeepError: another program is writing to the store, or it is damaged beyond reading.
+    """
+    store = settings.path(settings.chroma_path)
+    sqlite = store / SQLITE_NAME
+    if not sqlite.is_file():
+        raise ConfigurationError(f"there is no store at {store}", "run `vectorkeep update`, which makes one")
+    db = sqlite3.connect(sqlite, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        try:
+            mode = db.execute("PRAGMA journal_mode").fetchone()[0]
+            db.execute("BEGIN IMMEDIATE")
+            file = sqlite if mode == "delete" else _copied(db, scratch / SQLITE_NAME)
+        except sqlite3.DatabaseError as error:
+            raise VectorkeepError(
+                f"the store {store} can't be held still: {error}",
+                "see who writes to it; `vectorkeep health` tells more",
+            ) from error
+        yield [Source(f"{STORE}/{SQLITE_NAME}", file), *_index_files(store)]
+    finally:
+        db.close()
+
+
+def torn_files(settings: Settings) -> list[Source]:
+    """The files of a store that nobody can hold still, since it is damaged: as they lie there."""
+    store = settings.path(settings.chroma_path)
+    return [Source(f"{STORE}/{name}", store / name) for name in sorted(fingerprint(store))]
+
+
+def copy_ledger(settings: Settings, scratch: Path) -> list[Source]:
+    """A copy of the ledger; none where there is no ledger."""
+    return _copies(settings.hashes / "ledger.sqlite3", LEDGER, scratch)
+
+
+def copy_cache(settings: Settings, scratch: Path) -> list[Source]:
+    """The vector cache, in place where it is one plain file: it is the largest of all."""
+    path = settings.hashes / "cache.sqlite3"
+    if not path.is_file():
+        return []
+    plain = not any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
+    return [Source(CACHE, path)] if plain else _copies(path, CACHE, scratch)
+
+
+def settings_text(settings: Settings) -> bytes | None:
+    """The settings file without logins in addresses; ``None`` where there is none."""
+    try:
+        text = (settings.workspace / SETTINGS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return _LOGIN.sub("", text).encode()
+
+
+def _index_files(store: Path) -> list[Source]:
+    names = sorted(name for name in fingerprint(store) if "/" in name)
+    return [Source(f"{STORE}/{name}", store / name) for name in names]
+
+
+def _copies(path: Path, name: str, scratch: Path) -> list[Source]:
+    if not path.is_file():
+        return []
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        return [Source(name, _copied(db, scratch / path.name))]
+
+
+def _copied(db: sqlite3.Connection, to: Path) -> Path:
+    with contextlib.closing(sqlite3.connect(to)) as copy:
+        db.backup(copy)
+    return to
