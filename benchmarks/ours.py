@@ -41,6 +41,11 @@ def health(workspace: str, env: dict[str, str], depth: str) -> measure.Sample:
     return measure.run(command(workspace, "health", "--depth", depth, "--seed", "0"), env).sample
 
 
+def run(workspace: str, env: dict[str, str], *words: str) -> measure.Sample:
+    """One command, as its users type it."""
+    return measure.run(command(workspace, *words), env).sample
+
+
 def command(workspace: str, *words: str) -> list[str]:
     """The command line of one verb."""
     return [sys.executable, "-m", "vectorstore.cli", "--workspace", workspace, *words]

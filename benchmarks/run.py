@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import measure, ours, report, sections
 from benchmarks.api import api
+from benchmarks.backups import backup
 from benchmarks.health import health
 from benchmarks.sections import Options
 
@@ -27,7 +28,7 @@ PEERS_PACKAGES = ("langchain-core", "langchain-chroma", "llama-index-core")
 MAIN = ("cold", "unchanged", "changed")
 QUICK = {
     "files": 2_000, "repeat": 3, "cold_repeat": 1, "scale_files": 20_000, "memory_files": 500,
-    "health_files": 600,
+    "health_files": 600, "backup_files": 600,
 }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def _measured(options: Options, wanted: list[str]) -> Iterator[tuple[str, report
     if main_wanted:
         yield from sections.main_sections(options, main_wanted)
     others: dict[str, Callable[[Options], report.Section]] = {
-        "scale": sections.scale, "memory": sections.memory, "health": health, "api": api,
+        "scale": sections.scale, "memory": sections.memory, "health": health, "backup": backup, "api": api,
     }  # fmt: skip
     for name, section in others.items():
         if name in wanted:
@@ -76,6 +77,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--scale-files", type=int, help="files of the large corpus (280,000)")
     parser.add_argument("--memory-files", type=int, help="files of the smaller memory run (4,000)")
     parser.add_argument("--health-files", type=int, help="files of the corpus of health checks (30,000)")
+    parser.add_argument("--backup-files", type=int, help="files of the corpus of backups (10,000)")
     parser.add_argument("--quick", action="store_true", help="small sizes; prints the table and writes nothing")
     parser.add_argument("--only", default="", help=f"sections, with commas between: {','.join(report.SECTIONS)}")
     parser.add_argument("--peers-python", default=str(PEERS_PYTHON), help="the Python of the peers' environment")
@@ -84,7 +86,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _sizes(given: argparse.Namespace) -> dict[str, int]:
-    names = ("files", "repeat", "cold_repeat", "scale_files", "memory_files", "health_files")
+    names = ("files", "repeat", "cold_repeat", "scale_files", "memory_files", "health_files", "backup_files")
     asked = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     return (QUICK if given.quick else {}) | asked
 

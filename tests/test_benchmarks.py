@@ -2,13 +2,15 @@
 
 import os
 import sys
+import tarfile
 from hashlib import sha256
 
 import pytest
 
-from benchmarks import api, corpus, floors, health, measure, report
+from benchmarks import api, backups, corpus, floors, health, measure, report
 from benchmarks.measure import Sample
 from benchmarks.report import Row, Section
+from benchmarks.sections import Options
 
 
 def digest(root):
@@ -132,6 +134,51 @@ def test_memory_of_health_is_told_from_that_of_the_id_map():
     small, large, grown = health._memory_rows([33, 330], (10, 100), samples)
     assert (small.floor, small.ours, large.floor, large.ours) == (30, 100, 60, 140)
     assert (grown.ours, grown.factor) == pytest.approx((110, 1.1))
+
+
+def contents(path):
+    with tarfile.open(path) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
+
+
+@pytest.mark.slow
+def test_floor_and_part_archive_what_the_command_does(tmp_path):
+    with backups._Store(Options(str(tmp_path)), 5, 8) as store:
+        store.backup("full")
+        store._part("write")
+        store._floor("pack", "ours")
+        [archive] = store._archives("full")
+        whole, part, floor = (
+            contents(path) for path in (archive, store._bench.path("part"), store._bench.path("floor"))
+        )
+        assert whole.keys() == part.keys() == floor.keys() | {"manifest.json"}
+        assert all(whole[name] == part[name] == floor[name] for name in floor if name.startswith("chroma/"))
+
+
+def test_a_backup_is_judged_by_its_parts():
+    """Writing is judged by the stream, verifying by our writing, unpacking by tarfile; whole commands are only told."""
+    cpu = {
+        "pack": 2.0, "write": 2.6, "backup": 5.0, "verify": 1.3, "unpack": 1.0, "extract": 1.5, "restore": 20.0,
+        "portable backup": 4.0, "portable restore": 90.0,
+    }  # fmt: skip
+    rows = backups._speed_rows("work", {who: Sample(figure, 1, 1) for who, figure in cpu.items()})
+    assert [row.factor_of("ours") for row in rows] == pytest.approx([1.3, 2.5, 0.5, 1.5, 20.0, None, None])
+    assert [row.verdict() for row in rows] == ["**PASS**", "", "**PASS**", "**FAIL**", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "portable", "verdict"), [(384, 24, "**PASS**"), (384, 26, "**FAIL**"), (1536, 26, "")]
+)
+def test_what_a_portable_backup_saves_is_promised_at_384_dimensions(dimension, portable, verdict):
+    *_, saved = backups._size_rows("work", {"store": 100.0, "full": 70.0, "portable": portable}, dimension)
+    assert (saved.ours, saved.verdict()) == (pytest.approx(100 - portable), verdict)
+
+
+def test_the_memory_of_full_backups_is_bounded_at_both_sizes():
+    peaks = [dict.fromkeys(("backup", "verify", "portable backup"), Sample(1, 1, peak)) for peak in (50, 250)]
+    rows = backups._memory_rows((10, 100), *peaks)
+    assert [row.ours for row in rows] == [50, 250] * 3
+    assert [row.verdict() for row in rows] == ["**PASS**", "**FAIL**"] * 2 + ["", ""]
 
 
 def test_a_section_that_is_not_run_again_keeps_its_rows(tmp_path, monkeypatch):
