@@ -13,6 +13,9 @@
 ``pack WORKSPACE OUT``    what a full backup holds, as a tar in one gzip stream of ISA-L's level 1
 ``unpack ARCHIVE OUT``    a backup's archive unpacked by tarfile and ISA-L into a new folder
 
+With ``hashed`` after them the last two also compute the digests that a backup records: MD5 and SHA-256 of the archive
+(SHA-256 only when it is unpacked) and SHA-256 of each file in it.
+
 The two Chroma floors that write compute nothing: ids, texts, metadata and vectors are read from a prepared file, a
 batch at a time, so neither chunking, hashing nor embedding is in them. Nothing is imported that a floor does not need.
 """
@@ -158,8 +161,8 @@ def integrity(store: str) -> float:
     return time.process_time() - start
 
 
-def pack(workspace: str, out: str) -> int:
-    """How many bytes the archive has; nothing is hashed, nothing is brought to the disk."""
+def pack(workspace: str, out: str, hashed: str = "") -> int:
+    """How many bytes the archive has; nothing is brought to the disk."""
     import tarfile
 
     from isal import igzip
@@ -170,11 +173,15 @@ def pack(workspace: str, out: str) -> int:
     ):
         for name in ("chroma", ".hashes/ledger.sqlite3", "vectorkeep.toml"):
             archive.add(os.path.join(workspace, name), name)
+        files = [os.path.join(workspace, member.name) for member in archive.getmembers() if member.isfile()]
+    if hashed:
+        _hash([out], "md5", "sha256")
+        _hash(files, "sha256")
     return os.path.getsize(out)
 
 
-def unpack(archive: str, out: str) -> int:
-    """How many bytes of an archive were unpacked; nothing is compared."""
+def unpack(archive: str, out: str, hashed: str = "") -> int:
+    """How many files were unpacked; nothing is compared."""
     import tarfile
 
     from isal import igzip
@@ -185,7 +192,19 @@ def unpack(archive: str, out: str) -> int:
         tarfile.open(fileobj=stream, mode="r|", bufsize=BUFFER, copybufsize=BUFFER) as source,
     ):
         source.extractall(out, filter="data")
-        return sum(member.size for member in source.getmembers())
+        files = [os.path.join(out, member.name) for member in source.getmembers() if member.isfile()]
+    if hashed:
+        _hash([archive, *files], "sha256")
+    return len(files)
+
+
+def _hash(paths: list[str], *names: str) -> None:
+    import hashlib
+
+    for path in paths:
+        for name in names:
+            with open(path, "rb") as file:
+                hashlib.file_digest(file, name)
 
 
 def _sqlite(store: str) -> Any:
