@@ -158,7 +158,8 @@ def test_floor_and_part_archive_what_the_command_does(tmp_path):
 def test_a_backup_is_judged_by_its_parts():
     """Writing is judged by the stream, verifying by our writing, unpacking by tarfile; whole commands are only told."""
     cpu = {
-        "pack": 2.0, "pack hashed": 2.5, "write": 2.6, "backup": 5.0, "verify": 1.3, "unpack": 1.0, "unpack hashed": 1.25, "extract": 1.5, "restore": 20.0,
+        "pack": 2.0, "pack hashed": 2.5, "write": 2.6, "backup": 5.0, "verify": 1.3,
+        "unpack": 1.0, "unpack hashed": 1.25, "extract": 1.5, "restore": 20.0,
         "portable backup": 4.0, "portable restore": 90.0,
     }  # fmt: skip
     rows = backups._speed_rows("work", {who: Sample(figure, 1, 1) for who, figure in cpu.items()})
