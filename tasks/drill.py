@@ -12,7 +12,8 @@ from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
 from tasks.runs import HOUR, backup_password, is_transient, stopped_by
-from vectorstore.drill import drill
+from tasks.watching import watched
+from vectorstore.drill import DrillReport, drill
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.backup_text import drill_text
 from vectorstore.settings import load_settings
@@ -23,19 +24,22 @@ from vectorstore.settings import load_settings
     retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
 )  # fmt: skip
 def drill_backup(workspace: str, name: str, scratch: str) -> State[Any]:
-    """Restore a backup into a scratch folder and look at every row of it.
-
-    In this thread, unlike other calls: a drill is a wait for a process of its own, and what ends the run must end that,
-    too. It tells nothing on the way that a bar could show.
-    """
+    """Restore a backup into a scratch folder and look at every row of it; its process tells nothing for a bar."""
     try:
         settings = load_settings(workspace or None)
         folder = settings.path(Path(scratch)) if scratch else None
-        report = drill(settings, name, scratch=folder, password=backup_password())
+
+        def ended(report: DrillReport) -> None:
+            get_run_logger().info(drill_text(report))
+            backup_pages.publish_drill(settings, report)
+
+        report = watched(
+            lambda stop: drill(settings, name, scratch=folder, password=backup_password(), stop=stop),
+            lambda: None,
+            ended,
+        )
     except VectorkeepError as error:
         return stopped_by(error)
-    get_run_logger().info(drill_text(report))
-    backup_pages.publish_drill(settings, report)
     return states.after_drill(report)
 
 

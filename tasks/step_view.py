@@ -32,11 +32,6 @@ class StepView:
 
         return note
 
-    def show(self, step: Step) -> None:
-        """Show a step now, if the bar is due; for a call in the task's own thread."""
-        self._step = step
-        self.look()
-
     def look(self) -> None:
         """Show what was noted, if the bar is due."""
         if self._step:

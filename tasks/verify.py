@@ -13,7 +13,6 @@ from tasks import backup_pages, states
 from tasks.runs import HOUR, backup_password, is_transient, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
-from vectorstore.backups.steps import OnStep
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.backup_text import verify_text
 from vectorstore.settings import load_settings
@@ -30,19 +29,19 @@ def verify_backups(workspace: str, name: str, level: str, offsite: bool) -> Stat
     try:
         settings = load_settings(workspace or None)
 
-        def look(on_step: OnStep) -> VerifyReport:
-            return verify(settings, name, level=level, offsite=offsite, password=backup_password(), on_step=on_step)
-
         def looked(report: VerifyReport) -> None:
             view.end()
             get_run_logger().info(verify_text(report))
             backup_pages.publish_verify(settings, report)
 
-        if level == "drill":  # in this thread: what ends the run must end the drill's process, too
-            report = look(view.show)
-            looked(report)
-        else:
-            report = watched(lambda stop: look(view.noted(stop)), view.look, looked)
+        report = watched(
+            lambda stop: verify(
+                settings, name, level=level, offsite=offsite, password=backup_password(), stop=stop,
+                on_step=view.noted(stop),
+            ),
+            view.look,
+            looked,
+        )  # fmt: skip
     except VectorkeepError as error:
         return stopped_by(error)
     return states.after_verify(report)

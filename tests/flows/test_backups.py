@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -24,7 +25,6 @@ from flows.restore import restore
 from flows.verify import verify
 from tasks import artifacts, backup_pages, states
 from tasks.by_hand import run_by_hand
-from tasks.drill import drill_backup
 from tasks.states import exit_code
 from tasks.step_view import NOT_HALF, StepView
 from tasks.watching import watched
@@ -32,6 +32,8 @@ from tests.flows.conftest import Shown, Workspace, deployment_of
 from tests.support.backup_files import make_backup, name_at
 from tests.support.chroma_helpers import file_limit, open_client
 from vectorstore import backup as backups
+from vectorstore import drill as drills
+from vectorstore import verify as verifies
 from vectorstore.backup import BackupReport
 from vectorstore.backups import catalog, history
 from vectorstore.backups.encryption import make_key
@@ -75,6 +77,13 @@ def kept(filled: Workspace) -> Workspace:
     """And a backup of them."""
     backups.backup(load_settings(filled.root))
     return filled
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Its file, and to whom to encrypt. A password is made slow to guess: seconds each time."""
+    path = tmp_path_factory.mktemp("key") / "key.age"
+    return path, make_key(path, "correct horse")
 
 
 def run(flow: Flow[..., Any], workspace: Workspace, **parameters: Any) -> tuple[Any, Shown]:
@@ -337,23 +346,26 @@ class TestDrill:
         assert page.startswith(f"## Failed: drill of {name}\n\n> **Failed:** ")
         assert json.loads(shown.artifact(backup_pages.BACKUPS))[0]["last look"] == "drill BAD"
 
-    def test_what_ends_the_run_ends_its_process_and_leaves_nothing(self, kept: Workspace) -> None:
-        before = sorted((kept.root / "backups").iterdir())
-        others = set(psutil.Process().children(recursive=True))
+    @pytest.mark.parametrize("level", ["drill", "verify"])
+    def test_what_ends_the_run_ends_its_process_and_leaves_nothing(
+        self, kept: Workspace, level: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tasks.watching.LOOK_EVERY_S", 0.01)
+        settings, before = load_settings(kept.root), sorted((kept.root / "backups").iterdir())
+        seen: list[object] = []
+        others = set(psutil.Process().children())
 
-        def hit(*_: object) -> None:
-            raise KeyboardInterrupt
+        def look() -> None:
+            if (kept.root / "backups" / f".drill-{os.getpid()}").exists():  # it is at work
+                raise KeyboardInterrupt
 
-        handler = signal.signal(signal.SIGALRM, hit)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-            with pytest.raises(KeyboardInterrupt):
-                drill_backup.fn(workspace=str(kept.root), name="", scratch="")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, handler)
-        left = set(psutil.Process().children(recursive=True)) - others
-        assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+        with pytest.raises(KeyboardInterrupt):
+            if level == "drill":
+                watched(lambda stop: drills.drill(settings, stop=stop), look, seen.append)
+            else:
+                watched(lambda stop: verifies.verify(settings, level="drill", stop=stop), look, seen.append)
+        assert not seen
+        assert set(psutil.Process().children()) <= others
         assert sorted((kept.root / "backups").iterdir()) == before
 
 
@@ -403,12 +415,6 @@ class TestPrune:
 
 
 class TestPassword:
-    @pytest.fixture(scope="class")
-    def key(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-        """Its file, and to whom to encrypt. A password is made slow to guess: seconds each time."""
-        path = tmp_path_factory.mktemp("key") / "key.age"
-        return path, make_key(path, "correct horse")
-
     @pytest.fixture
     def encrypted(self, filled: Workspace, key: tuple[Path, str]) -> Workspace:
         path, recipient = key
@@ -470,7 +476,8 @@ class TestPages:
 class TestStop:
     def test_a_backup_leaves_nothing(self, filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tasks.watching.LOOK_EVERY_S", 0.01)
-        before, seen = filled.bytes(), []
+        before = filled.bytes()
+        seen: list[BackupReport] = []
         view, settings = StepView("backup"), load_settings(filled.root)
 
         def interrupted() -> None:
