@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vectorstore import cli, errors, progress
+from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER
 from vectorstore.output.health_history import MAX_ROWS
@@ -61,7 +62,7 @@ def _as_toml(value: object) -> str:
 
 
 def test_every_environment_variable_that_is_named_exists() -> None:
-    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_"}
+    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_", PASSWORD}
     named = {match for text in PAGES.values() for match in re.findall(r"VECTORKEEP_[A-Z_]*", text)}
     assert named <= names
     for alias in ALIASES.values():

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vectorstore.backups.encryption import PASSWORD
 from vectorstore.errors import ConfigurationError
 from vectorstore.settings import Settings, load_settings
 
-PASSWORD = "VECTORKEEP_BACKUP_PASSWORD"
 Add = Callable[..., Any]
 Show = Callable[[Any], str]
 

@@ -22,13 +22,13 @@ from typing import Any
 
 from vectorstore.backups import catalog, history
 from vectorstore.backups.catalog import Backup
+from vectorstore.backups.encryption import PASSWORD
 from vectorstore.backups.placing import disk_errors
 from vectorstore.backups.staging import usable
 from vectorstore.backups.steps import OnStep, Steps
 from vectorstore.errors import BadBackup, Interrupted, KeyRefused, NoBackup, VectorkeepError
 from vectorstore.settings import Settings
 
-PASSWORD = "VECTORKEEP_BACKUP_PASSWORD"
 SCRATCH = ".drill-"  # beside the archives, with the number of the process
 _SPARE_BYTES = 1 << 30  # a healthy restore writes no file that is larger than what is in the backup by more than this
 _TIMEOUT_S = 24 * 3600.0

@@ -17,6 +17,7 @@ from vectorstore.errors import ConfigurationError, KeyRefused
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
+PASSWORD = "VECTORKEEP_BACKUP_PASSWORD"  # the environment's name for it: a password is no setting
 SHORTEST_PASSWORD = 8  # characters
 _LARGEST_KEY = 1 << 16
 _SECRET = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]+", re.ASCII)

@@ -71,11 +71,11 @@ def identity_of(settings: Settings, backup: Backup, password: str | None) -> Ide
     """
     if not backup.archive.name.endswith(".age"):
         return None
-    from vectorstore.backups.encryption import open_key
+    from vectorstore.backups.encryption import PASSWORD, open_key
     from vectorstore.errors import KeyRefused
 
     if not password:
-        raise KeyRefused(f"{backup.name} is encrypted, and there is no password", "set VECTORKEEP_BACKUP_PASSWORD")
+        raise KeyRefused(f"{backup.name} is encrypted, and there is no password", f"set {PASSWORD}")
     return open_key(settings.path(settings.backup_key), password)
 
 

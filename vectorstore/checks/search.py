@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vectorstore.chroma.search_quality import SearchQuality
     from vectorstore.chroma.store import Store
 
-QUERIES, FEWEST = 40, 3  # over all collections, and in each
+QUERIES, FEWEST = 30, 3  # over all collections, and in each
 SOUND_LINKS = 0.9  # of an index's links lead to near vectors; in a damaged one half of them do
 
 
