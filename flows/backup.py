@@ -31,8 +31,8 @@ def backup(
         kind: "full": the store's files as they are. "portable": the rows as Parquet, smaller, for any version of
             Chroma, and for a server. "auto": full, but portable of a server and of a selection.
         cache: With the vector cache (full only): larger, and after a restore nothing is ever paid again.
-        selective: Leave out the rows that `sensitive` in vectorkeep.toml names. Such a backup is always portable.
-        include_sensitive: The confirmation that the backup may hold the rows that `sensitive` names. Without it and
+        selective: Leave out the rows that "sensitive" in vectorkeep.toml names. Such a backup is always portable.
+        include_sensitive: The confirmation that the backup may hold the rows that "sensitive" names. Without it and
             without selective a backup of such a store is refused.
         offsite: Copy it to offsite_url as well, and read the copy back.
         workspace: The folder that holds vectorkeep.toml. Empty: the folder that the run starts in.

@@ -42,7 +42,7 @@ def restore(
         undo: Bring back what the last restore replaced. The name is left aside.
         offsite: Fetch the backup from offsite_url if it is not here.
         safety_backup: Back up what is there first; that backup is kept until it is unpinned, and undo needs it.
-        include_sensitive: The confirmation that the backup of what is there may hold the rows that `sensitive` in
+        include_sensitive: The confirmation that the backup of what is there may hold the rows that "sensitive" in
             vectorkeep.toml names.
         accept_findings: Restore even if a deep check finds faults in what the backup holds: better than nothing.
         workspace: The folder that holds vectorkeep.toml. Empty: the folder that the run starts in.
