@@ -33,6 +33,7 @@ from tests.support.backup_files import make_backup, name_at
 from tests.support.chroma_helpers import file_limit, open_client
 from vectorstore import backup as backups
 from vectorstore import drill as drills
+from vectorstore import restore as restores
 from vectorstore import verify as verifies
 from vectorstore.backup import BackupReport
 from vectorstore.backups import catalog, history
@@ -496,6 +497,22 @@ class TestStop:
         assert {path: data for path, data in filled.bytes().items() if not path.endswith(".lock")} == {
             path: data for path, data in before.items() if not path.endswith(".lock")
         }
+
+    @pytest.mark.parametrize("at", ["unpacking", "writing", "verifying"])
+    def test_a_restore_leaves_what_was_there(self, kept: Workspace, at: str) -> None:
+        settings, was, stop = load_settings(kept.root), stored(kept.root), threading.Event()
+        note = StepView("restore").noted(stop)
+
+        def on_step(step: Step) -> None:
+            if step.what == at:
+                stop.set()
+            note(step)
+
+        with pytest.raises(Interrupted, match=f"stopped while {at}"):
+            restores.restore(settings, on_step=on_step)
+        assert stored(kept.root) == was
+        assert len(names(kept)) == 1
+        assert not [*kept.root.glob(".restore-*"), *(kept.root / "backups").glob(".*")]
 
     def test_what_is_begun_in_a_store_in_use_is_ended(self) -> None:
         stop = threading.Event()
