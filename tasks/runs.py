@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 
 from tasks import states
-from vectorstore.drill import PASSWORD
+from vectorstore.backups.encryption import PASSWORD
 from vectorstore.errors import EmbeddingFailed, QuotaExhausted, VectorkeepError
 
 HOUR = 3600.0
