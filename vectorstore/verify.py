@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -65,6 +66,7 @@ def verify(
     level: str = "deep",
     offsite: bool = False,
     password: str | None = None,
+    stop: threading.Event | None = None,
     on_step: OnStep = lambda step: None,
     clock: Callable[[], float] = time.time,
 ) -> VerifyReport:
@@ -75,16 +77,18 @@ def verify(
         level: ``digest``, ``deep``, ``drill``. An encrypted one is only compared by digest where there is no password.
         offsite: the copies at ``offsite_url``, by digest: they are read back.
         password: of the key of encrypted ones.
+        stop: ends a drill once it is set.
 
     Raises:
         NoBackup: there is none of that name.
         ConfigurationError: there is no such level.
         KeyRefused: the password is wrong.
+        Interrupted: it was stopped.
     """
     if level not in LEVELS:
         raise ConfigurationError(f"there is no level {level!r}", f"choose one of {', '.join(LEVELS)}")
     started = clock()
-    look = _Look(settings, "digest" if offsite else level, offsite, password, on_step, clock)
+    look = _Look(settings, "digest" if offsite else level, offsite, password, stop, on_step, clock)
     found = [look.at(each) for each in look.chosen(which)]
     bad = any(not each.ok for each in found)
     return VerifyReport("bad" if bad else "verified", 6 if bad else 0, clock() - started, found)
@@ -94,11 +98,11 @@ class _Look:
     """How backups are looked at."""
 
     def __init__(
-        self, settings: Settings, level: str, offsite: bool, password: str | None, on_step: OnStep,
-        clock: Callable[[], float],
+        self, settings: Settings, level: str, offsite: bool, password: str | None, stop: threading.Event | None,
+        on_step: OnStep, clock: Callable[[], float],
     ) -> None:  # fmt: skip
         self._settings, self._level, self._offsite = settings, level, offsite
-        self._password, self._on_step, self._clock = password, on_step, clock
+        self._password, self._stop, self._on_step, self._clock = password, stop, on_step, clock
 
     def chosen(self, which: str) -> list[Backup]:
         """Those to look at."""
@@ -140,8 +144,9 @@ class _Look:
             from vectorstore.drill import drill
 
             report = drill(
-                self._settings, backup.name, password=self._password, on_step=self._on_step, clock=self._clock
-            )
+                self._settings, backup.name, password=self._password, stop=self._stop, on_step=self._on_step,
+                clock=self._clock,
+            )  # fmt: skip
             if report.exit_code:
                 raise BadBackup(f"its drill failed: {report.message}")
             return "drill", ""

@@ -35,10 +35,9 @@ def step_bar(*, quiet: bool = False) -> Iterator[Callable[[Step], None]]:
         if not shown or shown[-1].desc.rstrip(": ") != step.what:
             if shown:
                 shown[-1].close()
-            rows = "rows" in step.what or "filling" in step.what
             shown.append(
                 tqdm(
-                    total=step.total or None, desc=step.what, unit="row" if rows else "B", unit_scale=True,
+                    total=step.total or None, desc=step.what, unit="row" if step.in_rows else "B", unit_scale=True,
                     dynamic_ncols=True, leave=False,
                 )
             )  # fmt: skip
@@ -56,7 +55,7 @@ def backup_text(report: BackupReport) -> str:
     saved = f", {1 - report.size / report.unpacked:.0%} smaller than what is in it" if report.unpacked else ""
     looked = "every byte read back" if report.verified == "deep" else "digests read back; it is encrypted"
     lines = [
-        f"{coloured(report.state)}: {report.name}, {report.kind}, {_size(report.size)}{saved}",
+        f"{coloured(report.state)}: {report.name}, {report.kind}, {size_text(report.size)}{saved}",
         f"  file      {printable(report.file)}",
         f"  verified  {looked}, {report.seconds:.1f} s",
         f"  holds     {_rows(report.collections)}, {report.documents:,} documents",
@@ -79,7 +78,7 @@ def backups_text(backups: list[Backup], looks: dict[str, tuple[str, bool, float]
         state = each.problem or (f"{level} {'good' if ok else 'BAD'}, {_date(at)}" if level else "not looked at")
         kind = each.sidecar.kind if each.sidecar else "?"
         pinned = f"; pinned: {each.pinned}" if each.pinned else ""
-        lines.append(f"{each.name}  {kind:<9} {_size(each.size):>9}  {printable(state + pinned)}")
+        lines.append(f"{each.name}  {kind:<9} {size_text(each.size):>9}  {printable(state + pinned)}")
     return "\n".join(lines)
 
 
@@ -88,7 +87,9 @@ def verify_text(report: VerifyReport) -> str:
     lines = []
     for each in report.backups:
         state = coloured("PASS" if each.ok else "FAIL")
-        lines.append(f"{state}  {each.name}  {each.level:<6} {_size(each.size):>9}  {printable(each.message)}".rstrip())
+        lines.append(
+            f"{state}  {each.name}  {each.level:<6} {size_text(each.size):>9}  {printable(each.message)}".rstrip()
+        )
     if not lines:
         return "there is nothing to verify\nnext: run `vectorkeep backup`"
     if report.exit_code:
@@ -137,9 +138,18 @@ def prune_text(report: PruneReport) -> str:
         f"{'keep' if each.keep else 'delete' if report.dry_run else 'deleted':<8} {each.name}  {printable(each.reason)}"
         for each in report.decisions
     ]
-    freed = f"{len(report.deleted)} backups, {_size(report.freed)}"
+    freed = f"{len(report.deleted)} backups, {size_text(report.freed)}"
     lines.append(f"{coloured(report.state)}: {freed} {'would be' if report.dry_run else 'are'} gone")
     return "\n".join(lines)
+
+
+def size_text(count: float) -> str:
+    """Bytes: "517 B", "1.3 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
 
 
 def _rows(collections: dict[str, int]) -> str:
@@ -150,14 +160,6 @@ def _rows(collections: dict[str, int]) -> str:
 
 def _notes(notes: list[str]) -> list[str]:
     return [f"  note: {printable(note)}" for note in notes]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
 
 
 def _date(at: float) -> str:
