@@ -53,7 +53,7 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
     try:
         data = "\n".join(json.dumps(row, allow_nan=False) for row in rows).encode()
-        return _parsed(data) if data else schema().empty_table()
+        return _parsed(data) if data else pa.Table.from_batches([], schema())
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise Unreadable(f"damaged: {error}") from None
 
