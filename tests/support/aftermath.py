@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support.looking import Call, _rows
-from tests.support.workbench import Row, Workspace
+from tests.support.workbench import Row, Workspace, read_store
 from vectorstore.settings import Settings
 
 LITTER = (
@@ -94,6 +96,12 @@ def _bad(settings: Settings) -> list[str]:
         except (VectorkeepError, AssertionError) as error:
             bad.append(f"{each.name}: {error}")
     return bad
+
+
+def rows_at(_: Settings, store: Path) -> Rows:
+    """For a `Call`: rows of a store anywhere, from a copy."""
+    with tempfile.TemporaryDirectory(dir=store.parent.parent.parent) as folder:
+        return read_store(Path(shutil.copytree(store, Path(folder) / "chroma")))
 
 
 def files_below(folder: Path) -> list[str]:

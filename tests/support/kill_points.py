@@ -1,4 +1,4 @@
-"""SIGKILL at the nth step of a verb, in a process of its own: what it asks of the operating system, of SQLite, of Chroma.
+"""SIGKILL at the nth step of a verb, in a process of its own: a call of the operating system, of SQLite, of Chroma.
 
 Unlike ``killing`` this forks nothing that has threads or an open store; a scene is set anew by the caller.
 """
