@@ -25,6 +25,7 @@ from vectorstore.backups.steps import OnStep, Steps
 from vectorstore.errors import ConfigurationError, Damaged, Refused, VectorkeepError
 from vectorstore.ledger import Ledger
 from vectorstore.settings import SETTINGS_FILE, Settings
+from vectorstore.sqlite_errors import is_damage
 
 if TYPE_CHECKING:
     from vectorstore.backups.portable import Exported
@@ -253,6 +254,8 @@ class _Backup:
         try:
             ledger = copy_ledger(self._settings, self._scratch)
         except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             if self._sound:
                 raise Damaged(f"the ledger can't be read: {error}", "run `vectorkeep health`") from error
             self._notes.append(f"the ledger could not be read and is not in it: {error}")

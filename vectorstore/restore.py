@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -125,6 +126,11 @@ def restore(
     if into is not None:
         return work.elsewhere(_here(settings, which, offsite, on_step), password)
     _check_allowed(settings, safety, include_sensitive)
+    store = settings.path(settings.chroma_path)
+    if not settings.chroma_url and os.path.ismount(store):
+        raise ConfigurationError(
+            f"the store {store} is a mount point, which can't be exchanged", "let chroma_path be a folder below it"
+        )
     with writing(settings, "vectorkeep restore"):
         catalog_folder(settings)
         return work.in_place(_here(settings, which, offsite, on_step), password)

@@ -15,6 +15,7 @@ from vectorstore.chroma.fingerprint import SQLITE_NAME, fingerprint
 from vectorstore.errors import Damaged
 from vectorstore.ledger import Ledger
 from vectorstore.settings import Settings
+from vectorstore.sqlite_errors import is_damage
 
 
 def merge(settings: Settings, stage: Stage, collections: Sequence[str], on_step: OnStep) -> list[str]:
@@ -55,6 +56,8 @@ def _copy_present(settings: Settings, stage: Stage) -> None:
     try:
         copy_ledger(settings, stage.ledger.parent)
     except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
         raise Damaged(f"the ledger can't be read: {error}", "run `vectorkeep health`") from error
     stage.store.mkdir()
     if not (settings.path(settings.chroma_path) / SQLITE_NAME).is_file():
