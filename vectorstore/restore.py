@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.backup import catalog_folder, make_backup
 from vectorstore.backups import catalog, history
+from vectorstore.backups.arriving import arriving
 from vectorstore.backups.catalog import Backup
 from vectorstore.backups.exchange import RESTORED, STAGE, Exchange, read_journal, swap_in, writing
+from vectorstore.backups.merging import merge, take_over
 from vectorstore.backups.placing import disk_errors
 from vectorstore.backups.staging import (
     Stage,
@@ -123,6 +126,11 @@ def restore(
     if into is not None:
         return work.elsewhere(_here(settings, which, offsite, on_step), password)
     _check_allowed(settings, safety, include_sensitive)
+    store = settings.path(settings.chroma_path)
+    if not settings.chroma_url and os.path.ismount(store):
+        raise ConfigurationError(
+            f"the store {store} is a mount point, which can't be exchanged", "let chroma_path be a folder below it"
+        )
     with writing(settings, "vectorkeep restore"):
         catalog_folder(settings)
         return work.in_place(_here(settings, which, offsite, on_step), password)
@@ -190,21 +198,12 @@ class _Restore:
     def elsewhere(self, backup: Backup, password: str | None) -> RestoreReport:
         """Into a folder of its own."""
         assert self._into is not None
-        root = self._into.absolute()
-        made = not root.exists()
-        if not made and (not root.is_dir() or any(root.iterdir())):
-            raise Refused(f"{root} is not an empty folder", "name one that is empty or does not exist")
         identity = identity_of(self._settings, usable(backup), password)
-        try:
-            with disk_errors(f"restoring into {root}"):
-                root.mkdir(parents=True, exist_ok=True)
-                stage = self._unpacked(backup, root, identity)
-                if stage.ledger.is_file():
-                    _believe(stage)
+        with arriving(self._into) as root:
+            stage = self._unpacked(backup, root, identity)
+            if stage.ledger.is_file():
+                _believe(stage)
             self._judge(stage)
-        except BaseException:
-            _empty(root, made)
-            raise
         return self._report("restored", stage, "", {})
 
     def in_place(self, backup: Backup, password: str | None) -> RestoreReport:
@@ -217,10 +216,12 @@ class _Restore:
                 shutil.rmtree(root, ignore_errors=True)
                 root.mkdir(parents=True)
                 stage = self._unpacked(backup, root, identity)
+                if self._collections and not settings.chroma_url:
+                    self._notes += merge(settings, stage, self._collections, self._on_step)
             if stage.store.is_dir():
                 self._judge(stage)
             safety = self._back_up(backup.name, present)
-            if settings.chroma_url or self._collections:
+            if settings.chroma_url:
                 self._load(stage)
                 exchanges = self._ledger(stage)
             else:
@@ -262,6 +263,8 @@ class _Restore:
         """A backup that verifies can still hold a store that was not well."""
         Steps("looking at it", 0, self._on_step)
         faults = faults_of(stage)
+        if self._collections and self._into is None:  # the others are what is there, and stay
+            faults = [each for each in faults if each.collection in self._collections]
         said = "; ".join(f"{each.check}: {each.message}" for each in faults[:3])
         if faults and not self.accept_findings:
             raise BadBackup(
@@ -300,10 +303,11 @@ class _Restore:
         return found
 
     def _ledger(self, stage: Stage) -> list[Exchange]:
-        """The backup's ledger; of single collections what it says of these; an empty one where it has none."""
+        """The staged ledger; an empty one where there is none; on a server what it says of single collections."""
         live = self._settings.hashes / "ledger.sqlite3"
-        if self._collections:
-            self._take_over(stage, live)
+        if self._collections and self._settings.chroma_url:
+            with contextlib.closing(Ledger(live)) as ledger:
+                self._notes += take_over(ledger, stage.ledger, self._collections)
             return []
         if not stage.ledger.is_file():
             self._notes.append("the backup holds no ledger: `vectorkeep update` makes a new one")
@@ -312,34 +316,19 @@ class _Restore:
         return [Exchange.of(_moved(stage.ledger, self._settings.hashes / RESTORED[0]), live)]
 
     def _load(self, stage: Stage) -> None:
-        """The rows of a portable backup into the store that is there: a server's, or beside other collections."""
+        """The rows of a portable backup into a server."""
         from vectorstore.backups.portable import load
-        from vectorstore.chroma.fingerprint import fingerprint
         from vectorstore.chroma.store import Store
 
         settings = self._settings
         with contextlib.closing(Ledger(settings.hashes / "ledger.sqlite3")) as ledger:
             ledger.store_opened()
-            steps = Steps("filling the store", sum(stage.manifest.collections.values()), self._on_step)
-            with contextlib.closing(Store(settings)) as store:
-                only = self._collections or None
-                loaded = load(stage.rows, store, only=only, replace=True, on_rows=steps.add)
-            self._notes += lacking_notes(loaded)
-            if not settings.chroma_url:
-                ledger.store_closed(fingerprint(settings.path(settings.chroma_path)))
+        steps = Steps("filling the store", sum(stage.manifest.collections.values()), self._on_step)
+        with contextlib.closing(Store(settings)) as store:
+            only = self._collections or None
+            loaded = load(stage.rows, store, only=only, replace=True, on_rows=steps.add)
+        self._notes += lacking_notes(loaded)
         drop_rows(stage)
-
-    def _take_over(self, stage: Stage, live: Path) -> None:
-        if not stage.ledger.is_file():
-            self._notes.append("the backup holds no ledger: run `vectorkeep update`, which compares")
-            return
-        with contextlib.closing(Ledger(live)) as ledger:
-            missing = ledger.take_collections(stage.ledger, self._collections)
-        if missing:
-            names = ", ".join(missing)
-            self._notes.append(
-                f"{names}: made by another pipeline than the one that serves; `vectorkeep plan` tells more"
-            )
 
     def _present(self) -> dict[str, int]:
         """Rows by collection, as far as they can be counted."""
@@ -400,12 +389,3 @@ def _moved(path: Path, to: Path) -> Path:
         shutil.copy2(path, to)
         sync(to)
     return to
-
-
-def _empty(root: Path, made: bool) -> None:
-    """As it was before."""
-    with contextlib.suppress(OSError):
-        for path in root.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        if made:
-            root.rmdir()

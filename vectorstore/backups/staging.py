@@ -139,9 +139,7 @@ def _fill(stage: Stage, on_step: OnStep) -> None:
     if stage.ledger.is_file():
         with contextlib.closing(Ledger(stage.ledger)) as ledger:
             ledger.store_closed(fingerprint(stage.store))
-    for path in stage.store.rglob("*"):
-        if path.is_file():
-            sync(path)
+    sync_tree(stage.store)
 
 
 def lacking_notes(loaded: list) -> list[str]:  # type: ignore[type-arg]
@@ -159,12 +157,18 @@ def drop_rows(stage: Stage) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's bytes to the disk."""
+    """Bring a file's bytes, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring all files below a folder to the disk, and their names."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
 
 
 def faults_of(stage: Stage, *, probe: bool | None = None) -> list[Finding]:
