@@ -86,7 +86,11 @@ def drill(
     """
     folder, started = settings.backups, clock()
     backup = catalog.find(folder, which) if which else _next(folder, password)
-    usable(backup)
+    try:
+        usable(backup)
+    except BadBackup as error:
+        answer = {"error": type(error).__name__, "message": error.message}
+        return _conclude(settings, backup, answer, clock() - started, clock)
     _sweep(scratch or folder)
     root = (scratch or folder) / f"{SCRATCH}{os.getpid()}"
     Steps(f"drilling {backup.name}", 0, on_step)

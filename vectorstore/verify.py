@@ -15,6 +15,7 @@ from vectorstore.backups.steps import OnStep, Steps
 from vectorstore.errors import BadBackup, ConfigurationError, KeyRefused, VectorkeepError
 from vectorstore.settings import Settings
 
+ALL = "all"
 LEVELS = ("digest", "deep", "drill")
 
 
@@ -106,11 +107,12 @@ class _Look:
             from vectorstore.backups.offsite import list_remote, url_of
 
             url = url_of(self._settings)
-            there = list_remote(url)
-            return there if which == "all" else [catalog.choose(there, which, url)]
-        if which == "all":
-            return catalog.list_backups(self._settings.backups)
-        return [catalog.find(self._settings.backups, which)]
+            there, where = list_remote(url), url
+        else:
+            there, where = catalog.list_backups(self._settings.backups), str(self._settings.backups)
+        if which == ALL and there:
+            return there
+        return [catalog.choose(there, catalog.LATEST if which == ALL else which, where)]
 
     def at(self, backup: Backup) -> Verified:
         """One of them; recorded if it lies here."""

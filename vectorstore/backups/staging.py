@@ -111,7 +111,15 @@ def unpack(
         spend_ledger=settings.path(settings.spend_ledger), backups_path=settings.backups,
     )  # fmt: skip
     stage = Stage(root, manifest, staged)
-    if only and (unknown := set(only) - set(manifest.collections)):
+    check_choice(manifest, only or ())
+    if manifest.kind == "portable" and fill:
+        _fill(stage, on_step)
+    return stage
+
+
+def check_choice(manifest: Manifest, only: Collection[str]) -> None:
+    """See that a backup has these collections, and that they can be taken out of it; ``ConfigurationError`` if not."""
+    if unknown := set(only) - set(manifest.collections):
         raise ConfigurationError(
             f"{manifest.name} has no collection {min(unknown)!r}", f"it has {', '.join(sorted(manifest.collections))}"
         )
@@ -119,9 +127,6 @@ def unpack(
         raise ConfigurationError(
             f"{manifest.name} is a full backup", "restore all of it; single collections come from a portable one"
         )
-    if manifest.kind == "portable" and fill:
-        _fill(stage, on_step)
-    return stage
 
 
 def _fill(stage: Stage, on_step: OnStep) -> None:
