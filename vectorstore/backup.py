@@ -187,11 +187,13 @@ def _chosen(settings: Settings, kind: str, selective: bool, include_sensitive: b
 
 def _refuse_damaged(settings: Settings) -> None:
     """A backup of torn index files would verify, and help nobody."""
-    if settings.chroma_url:
-        return
     from vectorstore.chroma.audit import Remedy, audit
+    from vectorstore.chroma.files import sqlite_path
 
-    damages = [each for each in audit(settings.path(settings.chroma_path)) if each.remedy is not Remedy.OPEN]
+    store = settings.path(settings.chroma_path)
+    if settings.chroma_url or not sqlite_path(store).is_file():  # none at all: said where it is to be read
+        return
+    damages = [each for each in audit(store) if each.remedy is not Remedy.OPEN]
     if damages:
         where = damages[0].collection or "the store"
         raise Damaged(
@@ -313,6 +315,8 @@ class _Backup:
             return {each.name: each.rows for each in self._exported.collections}
         from vectorstore.chroma import files
 
+        if not files.sqlite_path(self._store).is_file():
+            return {}
         with contextlib.suppress(sqlite3.DatabaseError), files.open_snapshot(self._store) as db:
             return {each.name: files.count_ids(db, each) for each in files.list_collections(db, self._store)}
         return {}

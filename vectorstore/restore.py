@@ -38,6 +38,7 @@ from vectorstore.backups.staging import (
     faults_of,
     identity_of,
     lacking_notes,
+    naming,
     sync,
     unpack,
     usable,
@@ -207,7 +208,8 @@ class _Restore:
         identity = identity_of(self._settings, usable(backup), password)
         total = backup.sidecar.manifest.size if backup.sidecar and backup.sidecar.manifest else 0
         steps = Steps("verifying", total, self._on_step)
-        manifest = check_archive(backup.archive, backup.sidecar, identity=identity, on_bytes=steps.add)
+        with naming(backup):
+            manifest = check_archive(backup.archive, backup.sidecar, identity=identity, on_bytes=steps.add)
         check_choice(manifest, self._collections)
         self._check_place(manifest)
         if self._into is not None:

@@ -25,7 +25,7 @@ class Kept(Workspace):
     """
 
     def __init__(self, root: Path, **settings: Any) -> None:
-        super().__init__(root, None, **settings)
+        super().__init__(root, None, **{"probe_max_mb": 0, **settings})  # a probe takes longer than all else
         self.set()
 
     def set(self, **settings: Any) -> None:
