@@ -133,7 +133,8 @@ def _copy(
         )
         raise type(error)(
             f"{report.name} is made and verified, but not copied: {error.message}",
-            f"{error.hint}: `vectorkeep backups --push {report.name}`" if error.hint else "",
+            f"{error.hint.removesuffix(', then run again: nothing is lost') or 'see to that'},"
+            f" then run `vectorkeep backups --push {report.name}`",
         ) from error
     history.append(settings.backups, history.Event("offsite", report.name, clock()))
     return replace(report, offsite=True)

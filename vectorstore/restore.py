@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +138,8 @@ def restore(
     elif not offsite:
         which = _wanted(settings, which)
     if dry_run:
-        return work.plan(catalog.find(settings.backups, which), password)
+        with _shown(settings, which, offsite, on_step) as backup:
+            return work.plan(backup, password)
     if into is not None:
         return work.elsewhere(_here(settings, which, offsite, on_step), password)
     _check_allowed(settings, safety, include_sensitive)
@@ -158,6 +160,16 @@ def _here(settings: Settings, which: str, offsite: bool, on_step: OnStep) -> Bac
         return usable(catalog.find(settings.backups, name))
     settings.backups.mkdir(parents=True, exist_ok=True)
     return fetch(url, name, settings.backups, on_bytes=Steps("fetching", 0, on_step).add)
+
+
+@contextlib.contextmanager
+def _shown(settings: Settings, which: str, offsite: bool, on_step: OnStep) -> Iterator[Backup]:
+    """The backup for a dry run: one that is off-site only is fetched for as long as it is looked at."""
+    if not offsite:
+        yield catalog.find(settings.backups, which)
+        return
+    with tempfile.TemporaryDirectory(prefix="vectorkeep-") as folder:
+        yield _here(replace(settings, backups_path=Path(folder)), which, offsite, on_step)
 
 
 def _wanted(settings: Settings, which: str) -> str:

@@ -39,7 +39,7 @@ def test_a_drill_restores_everything_and_touches_nothing(backed_up: Backed, kind
 def test_a_backup_whose_store_was_not_well(small: Kept) -> None:
     """Every byte of it is what was backed up, and it is of no use."""
     with sqlite3.connect(small.store / "chroma.sqlite3") as db:
-        db.execute("DELETE FROM embeddings WHERE id = (SELECT min(id) FROM embeddings)")
+        db.execute("UPDATE embedding_metadata SET string_value = 'another text' WHERE key = 'chroma:document'")
     db.close()
     name = small.report("backup")["name"]
     assert small.report("verify")["state"] == "verified"

@@ -85,20 +85,22 @@ def test_without_the_right_key_and_password_nothing_is_touched(encrypted: tuple[
     make_key(tmp_path / "other" / "key.age", PASSWORD)
     shutil.copy(tmp_path / "other" / "key.age", key)
     for argv in (["restore", name], ["restore", name, *into], ["drill", name]):
-        assert "another key" in workspace.refused(*argv, code=2, **OURS)
+        assert "this key does not open the archive" in workspace.refused(*argv, code=2, **OURS)
     shutil.copy(kept, key)
     assert not (tmp_path / "new").exists()
     workspace.assert_tidy()
 
 
-@pytest.mark.parametrize("place", [0.001, 0.5, 0.999], ids=["head", "middle", "end"])
-def test_a_flipped_bit_of_the_ciphertext(encrypted: tuple[Kept, str], place: float, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_the_ciphertext(encrypted: tuple[Kept, str], tmp_path: Path) -> None:
     workspace, name = encrypted
     archive = workspace.archive(name)
-    data = bytearray(archive.read_bytes())
-    data[int(place * len(data))] ^= 16
-    archive.write_bytes(data)
-    for argv in ([], ["--dry-run"], ["--into", str(tmp_path / "new")]):
+    data = archive.read_bytes()
+    for place in (0.001, 0.999, 0.5):
+        flipped = bytearray(data)
+        flipped[int(place * len(data))] ^= 16
+        archive.write_bytes(flipped)
+        assert name in workspace.refused("restore", name, code=6, **OURS)
+    for argv in (["--dry-run"], ["--into", str(tmp_path / "new")]):
         assert name in workspace.refused("restore", name, *argv, code=6, **OURS)
     assert not (tmp_path / "new").exists()
     assert workspace.report("verify", code=6)["backups"][0]["level"] == "digest"

@@ -88,6 +88,7 @@ def test_nothing_to_verify_is_no_success(small: Kept) -> None:
 
 
 def test_the_way_off_site_and_back(small: Kept, tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
     small.set(offsite_url=str(tmp_path / "away"))
     before = small.rows()
     assert small.report("backup", "--offsite")["offsite"] is True
@@ -115,6 +116,7 @@ def test_the_way_off_site_and_back(small: Kept, tmp_path: Path) -> None:
 
 
 def test_a_bad_copy_off_site(small: Kept, tmp_path: Path) -> None:
+    (tmp_path / "away").mkdir()
     small.set(offsite_url=str(tmp_path / "away"))
     name, other = (small.report("backup", "--offsite")["name"] for _ in range(2))
     spoil(tmp_path / "away" / f"{name}.tar.gz")
@@ -132,5 +134,8 @@ def test_a_copy_that_fails_leaves_the_backup(small: Kept, tmp_path: Path) -> Non
     small.set(offsite_url=str(tmp_path / "away"))
     said = small.say("backup", "--offsite", code=2)
     (name,) = small.names()
-    assert f"{name} is made and verified, but not copied" in said and f"`vectorkeep backups --push {name}`" in said
+    assert (
+        f"{name} is made and verified, but not copied" in said
+        and f", then run `vectorkeep backups --push {name}`" in said
+    )
     assert small.report("verify")["state"] == "verified"
