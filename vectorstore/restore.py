@@ -70,7 +70,8 @@ class RestoreReport:
         documents, chunks: that its ledger knows; 0 where only single collections are restored.
         safety: the backup of what was there before; empty: nothing was there, or it was not wanted.
         replaces: rows by collection that have to make room for it, or had to.
-        notes: what a person should know.
+        adapted: what in the settings of a folder of its own is not as it was backed up.
+        notes: what else a person should know.
     """
 
     state: str
@@ -85,6 +86,7 @@ class RestoreReport:
     chunks: int
     safety: str = ""
     replaces: dict[str, int] = field(default_factory=dict)
+    adapted: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -212,6 +214,7 @@ class _Restore:
         self._wants_safety, self._on_step, self._clock = safety, on_step, clock
         self._started = clock()
         self._notes: list[str] = []
+        self._adapted: list[str] = []
 
     def plan(self, backup: Backup, password: str | None) -> RestoreReport:
         """Verify it, and say what it would replace."""
@@ -242,7 +245,7 @@ class _Restore:
                 stage = self._unpacked(backup, root, identity)
                 if stage.ledger.is_file():
                     _believe(stage)
-                self._notes += settle_settings(root, self._settings.path(self._settings.source))
+                self._adapted = settle_settings(root, self._settings.path(self._settings.source))
             self._judge(stage)
         except BaseException:
             _empty(root, made)
@@ -427,7 +430,8 @@ class _Restore:
             kind=about.kind, into=str(self._into.absolute()) if self._into else "",
             collections={name: rows for name, rows in about.collections.items() if name in chosen},
             documents=documents, chunks=chunks, safety=safety,
-            replaces={name: rows for name, rows in present.items() if name in chosen}, notes=self._notes,
+            replaces={name: rows for name, rows in present.items() if name in chosen}, adapted=self._adapted,
+            notes=self._notes,
         )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_from_a_server_and_back(tmp_path: Path, url: str) -> None:
     undone = rows_at(url)
     assert {id_: row for id_, row in undone.items() if not id_.startswith("docs_b/")} == now
     report = workspace.report("restore", made["name"], "--into", str(tmp_path / "new"))
-    assert any("chroma_url" in note for note in report["notes"])
+    assert any("chroma_url" in note for note in report["adapted"])
     rows = read_store(tmp_path / "new" / "chroma")
     assert {id_: row[:2] for id_, row in rows.items()} == {id_: row[:2] for id_, row in due.items()}
     done = workspace.cli("update", "--json", "--workspace", str(tmp_path / "new"))

@@ -53,12 +53,12 @@ def test_a_backup_needs_no_secret_and_shows_nothing(encrypted: tuple[Kept, str])
     assert "verified  digests read back; it is encrypted" in said
 
 
+@pytest.mark.slow
 def test_the_right_password_brings_all_back(encrypted: tuple[Kept, str], tmp_path: Path) -> None:
     workspace, name = encrypted
     before, files = workspace.rows(), workspace.store_files()
     workspace.write("a/page-0.md", "# Changed\n\nOther words.\n")
     workspace.update()
-    assert workspace.report("restore", "--dry-run", **OURS)["replaces"]
     safety = workspace.report("restore", **OURS)["safety"]
     assert workspace.rows() == before and workspace.store_files() == files
     assert workspace.archive(safety).suffix == ".age"
@@ -67,6 +67,7 @@ def test_the_right_password_brings_all_back(encrypted: tuple[Kept, str], tmp_pat
     assert report["documents"] == OPEN + PRIVATE
 
 
+@pytest.mark.slow
 def test_without_the_right_key_and_password_nothing_is_touched(encrypted: tuple[Kept, str], tmp_path: Path) -> None:
     workspace, name = encrypted
     into = ["--into", str(tmp_path / "new")]
@@ -75,7 +76,6 @@ def test_without_the_right_key_and_password_nothing_is_touched(encrypted: tuple[
     wrong = {"VECTORKEEP_BACKUP_PASSWORD": "wrong horse battery"}
     assert "the password does not open key.age" in workspace.refused("restore", name, code=2, **wrong)
     assert "the password does not open key.age" in workspace.refused("drill", name, code=2, **wrong)
-    assert "the password does not open key.age" in workspace.refused("verify", name, code=2, **wrong)
     key = workspace.root / "key.age"
     kept = key.rename(tmp_path / "key.age")
     for command in ("restore", "drill"):
@@ -84,23 +84,22 @@ def test_without_the_right_key_and_password_nothing_is_touched(encrypted: tuple[
     (tmp_path / "other").mkdir()
     make_key(tmp_path / "other" / "key.age", PASSWORD)
     shutil.copy(tmp_path / "other" / "key.age", key)
-    for argv in (["restore", name], ["restore", name, *into], ["drill", name]):
+    for argv in (["restore", name], ["drill", name]):
         assert "this key does not open the archive" in workspace.refused(*argv, code=2, **OURS)
     shutil.copy(kept, key)
     assert not (tmp_path / "new").exists()
     workspace.assert_tidy()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_the_ciphertext(encrypted: tuple[Kept, str], tmp_path: Path) -> None:
     workspace, name = encrypted
     archive = workspace.archive(name)
     data = archive.read_bytes()
-    for place in (0.001, 0.999, 0.5):
+    for place, argv in ((0.001, ["--dry-run"]), (0.999, ["--into", str(tmp_path / "new")]), (0.5, [])):
         flipped = bytearray(data)
         flipped[int(place * len(data))] ^= 16
         archive.write_bytes(flipped)
-        assert name in workspace.refused("restore", name, code=6, **OURS)
-    for argv in (["--dry-run"], ["--into", str(tmp_path / "new")]):
         assert name in workspace.refused("restore", name, *argv, code=6, **OURS)
     assert not (tmp_path / "new").exists()
     assert workspace.report("verify", code=6)["backups"][0]["level"] == "digest"
@@ -122,5 +121,4 @@ def test_a_drill_in_turn_passes_encrypted_ones_by_without_a_password(encrypted: 
     assert workspace.report("drill", **OURS)["name"] == name
     workspace.set(backup_recipients=[])
     plain = workspace.report("backup")["name"]
-    assert workspace.report("drill")["name"] == plain
-    assert workspace.report("drill")["name"] == plain
+    assert [workspace.report("drill")["name"] for _ in range(2)] == [plain, plain]

@@ -431,7 +431,7 @@ def test_a_folder_of_its_own_never_writes_to_the_old_store(backed_up: Backed, tm
     name = workspace.report("backup", "--kind", ("full", "portable")[kind - 1])["name"]
     before, files = workspace.rows(), workspace.store_files()
     report = workspace.report("restore", name, "--into", str(tmp_path / "new"))
-    assert any("chroma_path is now 'chroma'" in note for note in report["notes"])
+    assert any("chroma_path is now 'chroma'" in note for note in report["adapted"])
     workspace.write("a/page-0.md", "# Changed\n\nOther words.\n")
     done = workspace.cli("update", "--json", "--workspace", str(tmp_path / "new"))
     assert done.report["kinds"] == {"changed": 1, "unchanged": OPEN + PRIVATE - 1}
@@ -484,7 +484,7 @@ def test_a_selective_backup_comes_back(backed_up: Backed, tmp_path: Path) -> Non
     due = {id_: row for id_, row in before.items() if not id_.startswith("docs_private/")}
     report = workspace.report("restore", name, "--into", str(tmp_path / "new"))
     assert read_store(tmp_path / "new" / "chroma") == due
-    assert any("holds no settings" in note for note in report["notes"])
+    assert any("holds no settings" in note for note in report["adapted"])
     workspace.report("restore", name, "--include-sensitive")
     assert workspace.rows() == due
     assert workspace.update()["chunks_embedded"] == 0

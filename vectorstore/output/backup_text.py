@@ -108,7 +108,7 @@ def restore_text(report: RestoreReport) -> str:
         lines.append(f"  replaces  {_rows(report.replaces)}")
     if report.safety:
         lines.append(f"  before    what was there is {report.safety}; `vectorkeep restore --undo` brings it back")
-    lines += _notes(report.notes)
+    lines += _notes([*report.adapted, *report.notes])
     if report.state == "planned":
         lines.append("next: the same without --dry-run")
     elif report.into:
