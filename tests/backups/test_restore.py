@@ -194,10 +194,9 @@ def test_single_collections_while_somebody_reads_the_ledger(backed_up: Backed, t
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM documents").fetchone()
         workspace.report("restore", portable, "--collection", "docs_a")
+        workspace.write("a/page-0.md", (saved.docs / "a" / "page-0.md").read_bytes())
+        workspace.assert_settled(OPEN + PRIVATE)
     reader.close()
-    workspace.write("a/page-0.md", (saved.docs / "a" / "page-0.md").read_bytes())
-    workspace.cache.unlink()
-    workspace.assert_settled(OPEN + PRIVATE)
 
 
 def test_a_collection_that_was_lost(backed_up: Backed) -> None:
