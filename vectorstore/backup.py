@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,19 +105,39 @@ def backup(
         VectorkeepError: the disk refused; nothing is left that has to be cleaned up.
     """
     kind = _chosen(settings, kind, selective, include_sensitive, cache)
+    url = _offsite_url(settings) if offsite else ""
     with writing(settings, "vectorkeep backup"):
         catalog_folder(settings)
         report = make_backup(settings, kind, cache=cache, selective=selective, on_step=on_step, clock=clock)
-    if offsite:
-        from dataclasses import replace
+    return _copy(settings, report, url, on_step, clock) if offsite else report
 
-        from vectorstore.backups.offsite import push, url_of
 
-        steps = Steps("copying off-site", 2 * report.size, on_step)
-        push(catalog.find(settings.backups, report.name), url_of(settings), on_bytes=steps.add)
-        history.append(settings.backups, history.Event("offsite", report.name, clock()))
-        report = replace(report, offsite=True)
-    return report
+def _offsite_url(settings: Settings) -> str:
+    from vectorstore.backups.offsite import url_of
+
+    return url_of(settings)
+
+
+def _copy(
+    settings: Settings, report: BackupReport, url: str, on_step: OnStep, clock: Callable[[], float]
+) -> BackupReport:  # fmt: skip
+    """Copy a backup off-site; the error of a copy that failed says that the backup is there all the same."""
+    from vectorstore.backups.offsite import push
+
+    steps = Steps("copying off-site", 2 * report.size, on_step)
+    try:
+        push(catalog.find(settings.backups, report.name), url, on_bytes=steps.add)
+    except VectorkeepError as error:
+        history.append(
+            settings.backups, history.Event("offsite", report.name, clock(), ok=False, message=error.message)
+        )
+        raise type(error)(
+            f"{report.name} is made and verified, but not copied: {error.message}",
+            f"{error.hint.removesuffix(', then run again: nothing is lost') or 'see to that'},"
+            f" then run `vectorkeep backups --push {report.name}`",
+        ) from error
+    history.append(settings.backups, history.Event("offsite", report.name, clock()))
+    return replace(report, offsite=True)
 
 
 def make_backup(
@@ -281,6 +301,8 @@ class _Backup:
             return {each.name: each.rows for each in self._exported.collections}
         from vectorstore.chroma import files
 
+        if not files.sqlite_path(self._store).is_file():
+            return {}
         with contextlib.suppress(sqlite3.DatabaseError), files.open_snapshot(self._store) as db:
             return {each.name: files.count_ids(db, each) for each in files.list_collections(db, self._store)}
         return {}

@@ -97,7 +97,11 @@ def drill(
     """
     folder, started = settings.backups, clock()
     backup = catalog.find(folder, which) if which else _next(folder, password)
-    usable(backup)
+    try:
+        usable(backup)
+    except BadBackup as error:
+        answer = {"error": type(error).__name__, "message": error.message}
+        return _conclude(settings, backup, answer, clock() - started, clock)
     Steps(f"drilling {backup.name}", 0, on_step)
     with scratch_folder(scratch or folder) as (root, handle):
         answer = _restore(settings, backup, root / "restored", handle, password, timeout_s, stop or threading.Event())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vectorstore.backups.listing import (
     GONE,
+    LATEST,
     PARTIAL,
     PIN_SUFFIX,
     TIME,
@@ -31,8 +32,8 @@ from vectorstore.backups.placing import disk_errors, place, sync_file, sync_fold
 from vectorstore.errors import BadBackup, Refused
 
 __all__ = [
-    "Backup", "choose", "find", "hold", "list_backups", "new_name", "partial_path", "pin", "publish", "remove", "sweep",
-    "unpin",
+    "LATEST", "Backup", "choose", "find", "hold", "list_backups", "new_name", "partial_path", "pin", "publish",
+    "remove", "sweep", "unpin",
 ]  # fmt: skip
 
 

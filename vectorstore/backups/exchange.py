@@ -19,7 +19,7 @@ from typing import Any
 
 from vectorstore.backups.placing import disk_errors, sync_folder, unlink, write_new
 from vectorstore.chroma.fingerprint import fingerprint
-from vectorstore.errors import Damaged, VectorkeepError
+from vectorstore.errors import ConfigurationError, Damaged, VectorkeepError
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.settings import Settings
@@ -51,6 +51,11 @@ class Exchange:
         """To be done, with what is staged now."""
         return cls(str(staged), str(live), staged.stat().st_ino)
 
+    @property
+    def done(self) -> bool:
+        """Whether what was staged is in its place."""
+        return _inode(Path(self.live)) == self.inode
+
     def do(self) -> None:
         """Carry it out, however much of it was done.
 
@@ -73,11 +78,6 @@ class Exchange:
         sync_folder(live.parent)
         if staged.parent.is_dir():  # else it was done, and the stage is removed already
             sync_folder(staged.parent)
-
-    @property
-    def done(self) -> bool:
-        """Whether what was staged is in place."""
-        return _inode(Path(self.live)) == self.inode
 
 
 @contextlib.contextmanager
@@ -120,8 +120,8 @@ def settle(settings: Settings) -> bool:
         _sweep(settings)
         return False
     with disk_errors("restoring"):
-        for each in (Exchange(**each) for each in journal["exchanges"]):
-            if Path(each.live) == settings.hashes / "ledger.sqlite3" and not each.done:
+        for each in (Exchange(**entry) for entry in journal["exchanges"]):
+            if each.live.endswith(".sqlite3") and not each.done:  # it goes, and what was not checkpointed with it
                 _remove_companions(each.live)
             each.do()
         _believe(settings)
@@ -129,6 +129,28 @@ def settle(settings: Settings) -> bool:
             _remove(Path(stage))
         _write(settings, {**journal, "state": "done"})
     return True
+
+
+def store_folder(settings: Settings) -> Path:
+    """Where the embedded store really lies: a link to it stays as it is."""
+    return Path(os.path.realpath(settings.path(settings.chroma_path)))
+
+
+def check_exchangeable(settings: Settings) -> None:
+    """See that the store can be exchanged; ``ConfigurationError`` where it is a mount point, which can't be renamed."""
+    store = store_folder(settings)
+    if os.path.ismount(store) or str(store) in _mount_points():
+        raise ConfigurationError(
+            f"the store {store} is a mount point, and nothing else can take its place",
+            "mount the folder above it instead; or restore with --into, and copy what you need",
+        )
+
+
+def _mount_points() -> set[str]:
+    """Those that another folder of the same disk is bound to as well."""
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        return {line.split()[4].replace("\\040", " ") for line in file}
+    return set()
 
 
 def read_journal(settings: Settings) -> dict[str, Any] | None:
@@ -153,8 +175,7 @@ def _tidy(backups: Path) -> None:
 
 def _sweep(settings: Settings) -> None:
     """Take away what a restore left that was killed before it swapped."""
-    store = settings.path(settings.chroma_path)
-    for folder in {store.parent, settings.hashes}:
+    for folder in {store_folder(settings).parent, settings.hashes}:
         for path in folder.glob(f"{STAGE}backup_*"):
             _remove(path)
     for name in (*RESTORED, _NEW_JOURNAL):
@@ -172,7 +193,7 @@ def _remove(path: Path) -> None:
 
 def _believe(settings: Settings) -> None:
     """The store's files are those that the restored ledger belongs to."""
-    store = settings.path(settings.chroma_path)
+    store = store_folder(settings)
     if settings.chroma_url or not store.is_dir() or not (settings.hashes / "ledger.sqlite3").is_file():
         return
     ledger = Ledger(settings.hashes / "ledger.sqlite3")

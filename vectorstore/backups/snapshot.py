@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from vectorstore.settings import SETTINGS_FILE, Settings
 STORE, LEDGER, CACHE = "chroma", ".hashes/ledger.sqlite3", ".hashes/cache.sqlite3"
 _BUSY_SECONDS = 60.0
 _ATTEMPTS, _STEP_S = 100, 0.05  # to find a pause of a foreign writer; what it writes at once of an index takes less
-_LOGIN = re.compile(r"(?<=://)[^/\s\"'@]+@")  # a password in an address: settings hold no secrets, but people do
+# A login in an address: settings hold no secrets, but people do. A password may have an @ in it, and even a slash.
+_LOGIN = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^\s\"']*|[^/\s\"']+)@")
 
 
 class Source(NamedTuple):
@@ -55,8 +57,10 @@ def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iter
     try:
         try:
             mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-            held = _hold_between_steps(db, store, sound)
-            file = sqlite if mode == "delete" else _copied(db, scratch / SQLITE_NAME)
+            held, file = _hold_between_steps(db, store, sound), sqlite
+            if mode != "delete":
+                file = _copied(db, scratch / SQLITE_NAME)
+                shutil.copystat(sqlite, file)
         except sqlite3.DatabaseError as error:
             raise VectorkeepError(
                 f"the store {store} can't be held still: {error}",
@@ -142,7 +146,9 @@ def _copies(path: Path, name: str, scratch: Path) -> list[Source]:
     if not path.is_file():
         return []
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        return [Source(name, _copied(db, scratch / path.name))]
+        copy = _copied(db, scratch / path.name)
+    shutil.copystat(path, copy)
+    return [Source(name, copy)]
 
 
 def _copied(db: sqlite3.Connection, to: Path) -> Path:
