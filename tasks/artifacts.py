@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
 from tasks.pages import cell
+from vectorstore.backups.steps import Step
+from vectorstore.output.backup_text import size_text
 from vectorstore.progress import Progress
 
 PROGRESS = "vectorkeep-progress"
@@ -38,14 +40,26 @@ class ProgressBar:
 
     def show(self, progress: Progress | None, *, now: bool = False) -> None:
         """Show the counters, unless it is too soon."""
-        if not progress or not progress.documents_total or (time.monotonic() < self._next and not now):
+        if progress and progress.documents_total:
+            self._send(100 * progress.documents_done / progress.documents_total, _progress_text(progress), now)
+
+    def show_step(self, command: str, step: Step) -> None:
+        """Show how far a step of a command has got, unless it is too soon; each step begins anew."""
+        self._send(100 * step.done / step.total if step.total else 0, _step_text(command, step), False)
+
+    def end(self, command: str) -> None:
+        """Show that all its steps are done."""
+        self._send(100, f"{command}: done", True)
+
+    def _send(self, percent: float, text: str, now: bool) -> None:
+        if time.monotonic() < self._next and not now:
             return
-        percent = min(100.0, 100 * progress.documents_done / progress.documents_total)
+        percent = min(100.0, percent)
         with shielded():
             if self._id is None:
-                self._id = cast(UUID, create_progress_artifact(percent, PROGRESS, _progress_text(progress)))
+                self._id = cast(UUID, create_progress_artifact(percent, PROGRESS, text))
             else:
-                update_progress_artifact(self._id, percent, _progress_text(progress))
+                update_progress_artifact(self._id, percent, text)
         self._next = time.monotonic() + self._every
 
 
@@ -76,6 +90,12 @@ def shielded() -> Iterator[None]:
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _step_text(command: str, step: Step) -> str:
+    counted: Callable[[int], str] = (lambda count: f"{count:,}") if step.in_rows else size_text
+    unit = " rows" if step.in_rows else ""
+    return f"{command}: {step.what}" + (f", {counted(step.done)} of {counted(step.total)}{unit}" if step.total else "")
 
 
 def _progress_text(progress: Progress) -> str:

@@ -21,7 +21,8 @@ from tasks.states import exit_code
 
 HERE = Path(__file__).parent
 EXIT_CODES = """exit codes: 0 done, 1 findings at FAIL or some documents failed, 2 usage or configuration, 3 capped,
-4 locked by another run, 5 refused by a safety guard, 6 a store or ledger that does not verify, 130 interrupted"""
+4 locked by another run, 5 refused by a safety guard, 6 a backup, store or ledger that does not verify,
+130 interrupted"""
 
 
 def run_by_hand(flow: Flow[..., Any], argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from prefect import State, Task
@@ -9,9 +10,11 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 
 from tasks import states
+from vectorstore.backups.encryption import PASSWORD
 from vectorstore.errors import EmbeddingFailed, QuotaExhausted, VectorkeepError
 
 HOUR = 3600.0
+BACKUP = r"backup_\d{8}_\d{6}(\.tar\.gz(\.age)?)?"  # a backup's name or its file's, for a form's pattern
 
 
 def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -25,6 +28,11 @@ def is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> boo
 def given(value: float) -> Any:
     """``None``, which the library takes for "as in the settings", for -1."""
     return None if value == -1 else value
+
+
+def backup_password() -> str | None:
+    """Of the key of encrypted backups: from the environment only, for a parameter would be stored and shown."""
+    return os.environ.get(PASSWORD) or None
 
 
 def stopped_by(error: VectorkeepError) -> State[Any]:

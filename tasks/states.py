@@ -1,10 +1,11 @@
 """The state that a run ends in, from what the library returned or raised.
 
 =============  ======================================================================================================
-Completed      done, or nothing to do; a health check that found nothing worse than WARN
+Completed      done, or nothing to do; a health check that found nothing worse than WARN; backups that verify
 Capped         a spending cap was reached; run again to go on. A kind of Failed, so that it alerts
 Refused        a safety guard said no, nothing was changed. A kind of Failed
-Failed         anything else, also when documents failed while the others were written, or a health check found a FAIL
+Failed         anything else, also when documents failed while the others were written, a health check found a FAIL, or
+               a backup does not verify or restore
 =============  ======================================================================================================
 
 A failed state carries the library's error, and so its exit code; its message says the cause and the next step. Prefect
@@ -21,13 +22,19 @@ from prefect.states import Completed, Failed
 
 from tasks.pages import LONGEST, one_line
 from vectorstore import errors
-from vectorstore.errors import Capped, Refused, VectorkeepError
+from vectorstore.backup import BackupReport
+from vectorstore.drill import DrillReport
+from vectorstore.errors import BadBackup, Capped, Refused, VectorkeepError
 from vectorstore.findings import HealthReport, Severity
 from vectorstore.fix import FixReport
+from vectorstore.output.backup_text import size_text
 from vectorstore.output.merged_findings import Fault, faults, verdict
 from vectorstore.output.render import counts_text
 from vectorstore.preview import Preview
+from vectorstore.prune import PruneReport
+from vectorstore.restore import RestoreReport
 from vectorstore.update import UpdateReport
+from vectorstore.verify import VerifyReport
 
 
 def failed(error: VectorkeepError) -> State[Any]:
@@ -78,6 +85,54 @@ def after_fix(report: FixReport) -> State[Any]:
     return Completed(message=f"{done}; now {_verdict_text(last)}", data=report)
 
 
+def after_backup(report: BackupReport) -> State[Any]:
+    """The state for a backup's report."""
+    if report.exit_code:
+        what = f"{report.name} is kept, but is {report.state}: {one_line('; '.join(report.notes), LONGEST)}"
+        return failed(VectorkeepError(what, "mend it with `vectorkeep health --fix`, then make another"))
+    rows = f"{sum(report.collections.values()):,} rows"
+    return Completed(message=f"{report.name}: {report.kind}, {size_text(report.size)}, {rows}, verified", data=report)
+
+
+def after_verify(report: VerifyReport) -> State[Any]:
+    """The state for a look at backups."""
+    bad = [each for each in report.backups if not each.ok]
+    if bad:
+        what = f"{len(bad):,} of {len(report.backups):,} do not verify, {bad[0].name} first: {bad[0].message}"
+        return failed(BadBackup(one_line(what, LONGEST), "make a new backup, and find out what happened to the disk"))
+    if not report.backups:
+        return Completed(message="there is no backup yet. Next: run `vectorkeep backup`", data=report)
+    return Completed(message=f"{_backups_text(len(report.backups))} verified", data=report)
+
+
+def after_restore(report: RestoreReport) -> State[Any]:
+    """The state for a restore, or for the plan of one."""
+    rows = f"{report.name}, {sum(report.collections.values()):,} rows"
+    if report.state == "planned":
+        return Completed(message=f"verified; would restore {rows}", data=report)
+    before = f"; what was there is {report.safety}" if report.safety else ""
+    return Completed(message=f"restored {rows}{before}", data=report)
+
+
+def after_drill(report: DrillReport) -> State[Any]:
+    """The state for a drill."""
+    if report.exit_code:
+        what = f"{report.name} failed its drill: {one_line(report.message, LONGEST)}"
+        return failed(BadBackup(what, "make a new backup, then drill that one"))
+    rows = f"{sum(report.collections.values()):,} rows"
+    return Completed(message=f"{report.name} restores: {rows}, every one was looked at", data=report)
+
+
+def after_prune(report: PruneReport) -> State[Any]:
+    """The state for what became of the backups."""
+    kept = f"{len(report.decisions) - len(report.deleted):,} kept"
+    if not report.deleted:
+        return Completed(message=f"nothing to delete, {kept}", data=report)
+    done = "would delete" if report.dry_run else "deleted"
+    gone = f"{_backups_text(len(report.deleted))}, {size_text(report.freed)}"
+    return Completed(message=f"{done} {gone}; {kept}", data=report)
+
+
 def own(state: State[Any]) -> State[Any]:
     """A task's final state as its flow's: returned as it is, Prefect would make "1/1 states failed" of it."""
     return State(type=state.type, name=state.name, message=state.message, data=state.result(raise_on_failure=False))
@@ -120,6 +175,10 @@ def _fault_text(fault: Fault) -> str:
 def _steps_text(report: FixReport) -> str:
     count = len(report.steps)
     return "1 action" if count == 1 else f"{count:,} actions"
+
+
+def _backups_text(count: int) -> str:
+    return "1 backup" if count == 1 else f"{count:,} backups"
 
 
 def _is_news(record: logging.LogRecord) -> bool:

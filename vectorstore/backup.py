@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from vectorstore.backups.steps import OnStep, Steps
 from vectorstore.errors import ConfigurationError, Damaged, Refused, VectorkeepError
 from vectorstore.ledger import Ledger
 from vectorstore.settings import SETTINGS_FILE, Settings
+from vectorstore.sqlite_errors import is_damage
 
 if TYPE_CHECKING:
     from vectorstore.backups.portable import Exported
@@ -104,20 +105,39 @@ def backup(
         VectorkeepError: the disk refused; nothing is left that has to be cleaned up.
     """
     kind = _chosen(settings, kind, selective, include_sensitive, cache)
+    url = _offsite_url(settings) if offsite else ""
     with writing(settings, "vectorkeep backup"):
         catalog_folder(settings)
-        _refuse_damaged(settings)
         report = make_backup(settings, kind, cache=cache, selective=selective, on_step=on_step, clock=clock)
-    if offsite:
-        from dataclasses import replace
+    return _copy(settings, report, url, on_step, clock) if offsite else report
 
-        from vectorstore.backups.offsite import push, url_of
 
-        steps = Steps("copying off-site", 2 * report.size, on_step)
-        push(catalog.find(settings.backups, report.name), url_of(settings), on_bytes=steps.add)
-        history.append(settings.backups, history.Event("offsite", report.name, clock()))
-        report = replace(report, offsite=True)
-    return report
+def _offsite_url(settings: Settings) -> str:
+    from vectorstore.backups.offsite import url_of
+
+    return url_of(settings)
+
+
+def _copy(
+    settings: Settings, report: BackupReport, url: str, on_step: OnStep, clock: Callable[[], float]
+) -> BackupReport:  # fmt: skip
+    """Copy a backup off-site; the error of a copy that failed says that the backup is there all the same."""
+    from vectorstore.backups.offsite import push
+
+    steps = Steps("copying off-site", 2 * report.size, on_step)
+    try:
+        push(catalog.find(settings.backups, report.name), url, on_bytes=steps.add)
+    except VectorkeepError as error:
+        history.append(
+            settings.backups, history.Event("offsite", report.name, clock(), ok=False, message=error.message)
+        )
+        raise type(error)(
+            f"{report.name} is made and verified, but not copied: {error.message}",
+            f"{error.hint.removesuffix(', then run again: nothing is lost') or 'see to that'},"
+            f" then run `vectorkeep backups --push {report.name}`",
+        ) from error
+    history.append(settings.backups, history.Event("offsite", report.name, clock()))
+    return replace(report, offsite=True)
 
 
 def make_backup(
@@ -166,21 +186,6 @@ def _chosen(settings: Settings, kind: str, selective: bool, include_sensitive: b
     return kind
 
 
-def _refuse_damaged(settings: Settings) -> None:
-    """A backup of torn index files would verify, and help nobody."""
-    if settings.chroma_url:
-        return
-    from vectorstore.chroma.audit import Remedy, audit
-
-    damages = [each for each in audit(settings.path(settings.chroma_path)) if each.remedy is not Remedy.OPEN]
-    if damages:
-        where = damages[0].collection or "the store"
-        raise Damaged(
-            f"{where} is damaged, so it is not backed up: {damages[0].detail}",
-            "mend it with `vectorkeep health --fix`, or go back with `vectorkeep restore latest`",
-        )
-
-
 class _Backup:
     """One backup."""
 
@@ -218,7 +223,6 @@ class _Backup:
     def _write(self, partial: Path, name: str) -> tuple[Sidecar, Manifest]:
         with ArchiveWriter(partial, self._settings.backup_recipients) as archive:
             with self._sources() as sources:
-                sources = sorted(sources)
                 steps = Steps("writing", sum(path.stat().st_size for _, path in sources), self._on_step)
                 for source, path in sources:
                     archive.add_file(source, path, steps.add)
@@ -233,17 +237,18 @@ class _Backup:
     @contextlib.contextmanager
     def _sources(self) -> Iterator[list[Source]]:
         """What is to be archived but for the settings; it stays as it is until the end of the block."""
-        if self._kind == "portable":
-            sources = self._export()
-            yield sources + ([] if self._selective else self._kept())
-            return
         with contextlib.ExitStack() as stack:
-            try:
-                files = stack.enter_context(hold_store(self._settings, self._scratch))
-            except VectorkeepError:
-                if self._sound:
-                    raise
-                files = torn_files(self._settings)
+            files: list[Source] = []
+            if not self._settings.chroma_url:
+                try:
+                    files = stack.enter_context(hold_store(self._settings, self._scratch, sound=self._sound))
+                except VectorkeepError:
+                    if self._sound:
+                        raise
+                    files = torn_files(self._settings)
+            if self._kind == "portable":
+                yield self._export() + ([] if self._selective else self._kept())
+                return
             self._includes.append("store")
             yield files + self._kept()
 
@@ -253,6 +258,8 @@ class _Backup:
         try:
             ledger = copy_ledger(self._settings, self._scratch)
         except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             if self._sound:
                 raise Damaged(f"the ledger can't be read: {error}", "run `vectorkeep health`") from error
             self._notes.append(f"the ledger could not be read and is not in it: {error}")
@@ -294,6 +301,8 @@ class _Backup:
             return {each.name: each.rows for each in self._exported.collections}
         from vectorstore.chroma import files
 
+        if not files.sqlite_path(self._store).is_file():
+            return {}
         with contextlib.suppress(sqlite3.DatabaseError), files.open_snapshot(self._store) as db:
             return {each.name: files.count_ids(db, each) for each in files.list_collections(db, self._store)}
         return {}

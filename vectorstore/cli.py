@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("--depth", choices=("quick", "standard", "deep"), default="standard", help="how far to look")
     health.add_argument("--fix", action="store_true", help="mend what can be mended, then look again")
     health.add_argument("--dry-run", action="store_true", help="with --fix: only say what would be done")
+    health.add_argument("--no-backup", action="store_true", help="with --fix: don't back up what is there first")
     health.add_argument(
         "--max-deletes", type=int, metavar="N", help="allow up to N deletes instead of the guard's share"
     )
@@ -222,7 +223,8 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
     with bar(quiet=arguments.json) as advance:
         report = fix(
             settings, depth=Depth[arguments.depth.upper()], dry_run=arguments.dry_run,
-            max_deletes=arguments.max_deletes, on_progress=advance, stop=stop,
+            backup=not arguments.no_backup, max_deletes=arguments.max_deletes,
+            verify_content=arguments.verify_content, probe=arguments.probe or None, on_progress=advance, stop=stop,
         )  # fmt: skip
     notes = keep_report(settings, report.after or report.before, arguments.output)
     if arguments.json:

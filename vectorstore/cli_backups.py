@@ -109,7 +109,9 @@ def _backups(arguments: argparse.Namespace) -> int:
 
 
 def _push(settings: Settings, arguments: argparse.Namespace) -> None:
-    from vectorstore.backups import catalog
+    import time
+
+    from vectorstore.backups import catalog, history
     from vectorstore.backups.offsite import push, url_of
     from vectorstore.backups.steps import Steps
     from vectorstore.output.backup_text import step_bar
@@ -117,6 +119,7 @@ def _push(settings: Settings, arguments: argparse.Namespace) -> None:
     chosen = catalog.find(settings.backups, arguments.push)
     with step_bar(quiet=arguments.json) as on_step:
         push(chosen, url_of(settings), on_bytes=Steps("copying off-site", 2 * chosen.size, on_step).add)
+    history.append(settings.backups, history.Event("offsite", chosen.name, time.time()))
 
 
 def _about(backup: Any, looks: dict[str, tuple[str, bool, float]]) -> dict[str, Any]:

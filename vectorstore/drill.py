@@ -9,10 +9,10 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,15 +22,23 @@ from typing import Any
 from vectorstore.backups import catalog, history
 from vectorstore.backups.catalog import Backup
 from vectorstore.backups.encryption import PASSWORD
-from vectorstore.backups.placing import disk_errors
+from vectorstore.backups.scratch import scratch_folder
 from vectorstore.backups.staging import usable
 from vectorstore.backups.steps import OnStep, Steps
-from vectorstore.errors import BadBackup, KeyRefused, NoBackup, VectorkeepError
+from vectorstore.errors import BadBackup, Interrupted, KeyRefused, NoBackup, VectorkeepError
 from vectorstore.settings import Settings
 
-SCRATCH = ".drill-"  # beside the archives, with the number of the process
+# Dies with its parent, and does not start if that is dead already.
+_CHILD = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+if os.getppid() == int(sys.argv.pop(1)):
+    from vectorstore.cli import main
+    sys.exit(main(sys.argv[1:]))
+"""
 _SPARE_BYTES = 1 << 30  # a healthy restore writes no file that is larger than what is in the backup by more than this
 _TIMEOUT_S = 24 * 3600.0
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ def drill(
     scratch: Path | None = None,
     password: str | None = None,
     timeout_s: float = _TIMEOUT_S,
+    stop: threading.Event | None = None,
     on_step: OnStep = lambda step: None,
     clock: Callable[[], float] = time.time,
 ) -> DrillReport:
@@ -78,34 +87,25 @@ def drill(
         scratch: a folder with room for the unpacked backup; default: that of the backups.
         password: of the key of an encrypted one; those are passed over in turn where there is none.
         timeout_s: after which the process is ended, and the drill has failed.
+        stop: once it is set the process is ended, and nothing is recorded.
 
     Raises:
+        Interrupted: it was stopped.
         NoBackup: there is none.
         KeyRefused: it is encrypted, and key or password are missing or wrong.
         VectorkeepError: the disk refused.
     """
     folder, started = settings.backups, clock()
     backup = catalog.find(folder, which) if which else _next(folder, password)
-    usable(backup)
-    _sweep(scratch or folder)
-    root = (scratch or folder) / f"{SCRATCH}{os.getpid()}"
-    Steps(f"drilling {backup.name}", 0, on_step)
     try:
-        with disk_errors("drilling"):
-            shutil.rmtree(root, ignore_errors=True)
-        answer = _restore(settings, backup, root, password, timeout_s)
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(root, ignore_errors=True)
+        usable(backup)
+    except BadBackup as error:
+        answer = {"error": type(error).__name__, "message": error.message}
+        return _conclude(settings, backup, answer, clock() - started, clock)
+    Steps(f"drilling {backup.name}", 0, on_step)
+    with scratch_folder(scratch or folder) as (root, handle):
+        answer = _restore(settings, backup, root / "restored", handle, password, timeout_s, stop or threading.Event())
     return _conclude(settings, backup, answer, clock() - started, clock)
-
-
-def _sweep(folder: Path) -> None:
-    """Take away the scratch folders of drills that were killed."""
-    for path in folder.glob(f"{SCRATCH}*"):
-        number = path.name.removeprefix(SCRATCH)
-        if number.isdecimal() and not Path(f"/proc/{number}").exists():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _next(folder: Path, password: str | None) -> Backup:
@@ -119,33 +119,46 @@ def _next(folder: Path, password: str | None) -> Backup:
 
 
 def _restore(
-    settings: Settings, backup: Backup, root: Path, password: str | None, timeout_s: float
+    settings: Settings, backup: Backup, root: Path, handle: int, password: str | None, timeout_s: float,
+    stop: threading.Event,
 ) -> dict[str, Any]:  # fmt: skip
     """What ``vectorkeep restore --into`` says: the very thing that the worst day needs."""
     command = [
-        sys.executable, "-m", "vectorstore.cli", "restore", backup.name, "--into", str(root), "--json",
+        sys.executable, "-c", _CHILD, str(os.getpid()), "restore", backup.name, "--into", str(root), "--json",
         "--workspace", str(settings.workspace),
     ]  # fmt: skip
     environment = {**os.environ, **({PASSWORD: password} if password else {})}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        pass_fds=(handle,),
+    ) as process:  # fmt: skip
         _limit(process.pid, backup)
         try:
-            out, err = process.communicate(timeout=timeout_s)
+            out, err = _said(process, timeout_s, stop)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return {"error": "Timeout", "message": f"it was not done after {timeout_s:.0f} s"}
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
+        finally:
+            if process.poll() is None:  # else its number may be another's
+                os.killpg(process.pid, signal.SIGKILL)
     try:
         answer = json.loads(out)
     except ValueError:
         last = err.strip().splitlines()[-1:] or [f"it ended with {process.returncode}"]
         return {"error": "Crash", "message": last[0]}
     return dict(answer) | {"exit_code": process.returncode}
+
+
+def _said(process: subprocess.Popen[str], timeout_s: float, stop: threading.Event) -> tuple[str, str]:
+    """What it printed, once it has ended."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return process.communicate(timeout=min(_POLL_S, timeout_s))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                raise
+        if stop.is_set():
+            raise Interrupted("stopped before the drill was done", "run again")
 
 
 def _limit(pid: int, backup: Backup) -> None:

@@ -53,6 +53,7 @@ class FixReport:
         before, after: the health reports; ``after`` is ``None`` where nothing was done.
         updated: the report of the update that followed, or ``None``.
         kept: the file of deleted rows, or empty.
+        backup: the name of the backup that was made before, or empty.
     """
 
     run: str
@@ -68,6 +69,7 @@ class FixReport:
     after: HealthReport | None = None
     updated: UpdateReport | None = None
     kept: str = ""
+    backup: str = ""
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class FixReport:
             "error": self.error, "message": self.message, "hint": self.hint,
             "steps": [step.to_dict() for step in self.steps], "left": [finding.to_dict() for finding in self.left],
             "before": self.before.to_dict(), "after": self.after.to_dict() if self.after else None,
-            "updated": self.updated.to_dict() if self.updated else None, "kept": self.kept, "notes": self.notes,
+            "updated": self.updated.to_dict() if self.updated else None, "kept": self.kept,
+            "backup": self.backup, "notes": self.notes,
         }  # fmt: skip
 
 
@@ -86,6 +89,7 @@ def fix(
     *,
     depth: Depth = Depth.STANDARD,
     dry_run: bool = False,
+    backup: bool = True,
     max_deletes: int | None = None,
     probe: bool | None = None,
     verify_content: bool = False,
@@ -98,6 +102,7 @@ def fix(
     Args:
         depth: of both checks.
         dry_run: only say what would be done; changes nothing.
+        backup: make one first, of what is there, as far as it can be read.
         max_deletes: allow this many chunks and documents to be deleted, instead of the guard's share.
         probe, verify_content: of both checks; see `health.health`.
         stop: set it to stop at a page's end; the fix then reports ``interrupted``, and the next one goes on.
@@ -107,7 +112,7 @@ def fix(
         ConfigurationError: the settings can't be right.
     """
     looks = {"depth": depth, "probe": probe, "verify_content": verify_content}
-    return _Fix(settings, looks, max_deletes, on_progress, stop or threading.Event(), clock).run(dry_run)
+    return _Fix(settings, looks, max_deletes, on_progress, stop or threading.Event(), clock).run(dry_run, backup)
 
 
 class _Fix:
@@ -124,8 +129,9 @@ class _Fix:
         self._trail = Trail(settings.hashes, self._run, clock)
         self._kept = settings.hashes / "set-aside" / f"deleted-{self._run}.parquet"
         self._notes: list[str] = []
+        self._backup = ""
 
-    def run(self, dry_run: bool) -> FixReport:
+    def run(self, dry_run: bool, backup: bool) -> FixReport:
         settings = self._settings
         lock = contextlib.nullcontext() if dry_run else writing(settings, "vectorkeep health --fix")
         with lock, examine(
@@ -139,7 +145,10 @@ class _Fix:
             refusal = self._refusal(examination)
             if refusal or dry_run or not steps:
                 return self._report(before, steps, "planned" if dry_run and steps and not refusal else "", refusal)
-            self._trail.write("start", depth=before.depth, found=before.counts(), steps=len(steps))
+            error = self._back_up(steps) if backup else None
+            if error:
+                return self._report(before, steps, "", error)
+            self._trail.write("start", depth=before.depth, found=before.counts(), steps=len(steps), backup=self._backup)
             error = self._apply(examination, steps)
         updated, error = self._update(steps, error)
         after = health(settings, clock=self._clock, **self._looks)
@@ -149,6 +158,25 @@ class _Fix:
     def _refusal(self, examination: Examination) -> VectorkeepError | None:
         stored = sum(each.stored for each in examination.report.collections)
         return check_guards(self._settings, examination.faults, stored, self._max_deletes)
+
+    def _back_up(self, steps: list[Step]) -> VectorkeepError | None:
+        """Save what is there before the store is changed; what kept that from being done."""
+        if all(step.action in _COMPLETE for step in steps):
+            return None
+        from vectorstore.backup import catalog_folder, make_backup
+
+        settings = self._settings
+        if settings.sensitive:
+            self._notes.append("no backup was made before: it would hold the rows that `sensitive` names")
+            return None
+        try:
+            catalog_folder(settings)
+            kind = "portable" if settings.chroma_url else "full"
+            self._backup = make_backup(settings, kind, sound=False, clock=self._clock).name
+        except VectorkeepError as error:
+            hint = "see to that; or mend without a backup: --no-backup"
+            return type(error)(f"nothing was mended, for no backup could be made: {error.message}", hint)
+        return None
 
     # -- doing it ------------------------------------------------------------------------------------------------
 
@@ -301,7 +329,7 @@ class _Fix:
             self._run, state, 0 if state == "planned" else code, self._clock() - self._started, before, steps,
             left_over(last.findings, all_of_it=after is not None or not steps),
             type(error).__name__ if error else "", message, hint, after, updated,
-            str(self._kept) if self._kept.exists() else "", self._notes,
+            str(self._kept) if self._kept.exists() else "", self._backup, self._notes,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -49,7 +50,7 @@ class WriterLock:
 
     def __exit__(self, *_: object) -> None:
         for handle in reversed(self._open):
-            handle.truncate(0)  # a freed lock names nobody
+            _name(handle, b"")  # a freed lock names nobody
             handle.close()
         self._open.clear()
 
@@ -64,10 +65,15 @@ class WriterLock:
                     f"another run is writing: {holder(path)}", "wait for it to end, or stop it; then run again"
                 ) from None
         self._open.append(handle)
-        handle.truncate(0)
         about = {"pid": os.getpid(), "host": os.uname().nodename, "command": self._command, "since": time.time()}
-        handle.write(json.dumps(about))
-        handle.flush()
+        _name(handle, json.dumps(about).encode())
+
+
+def _name(handle: IO[str], about: bytes) -> None:
+    """For messages only: on a full disk a lock that names nobody is a lock all the same."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), about)
 
 
 def held_by(path: Path) -> str | None:

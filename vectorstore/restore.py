@@ -8,24 +8,41 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.backup import catalog_folder, make_backup
 from vectorstore.backups import catalog, history
+from vectorstore.backups.arriving import arriving
 from vectorstore.backups.catalog import Backup
-from vectorstore.backups.exchange import RESTORED, STAGE, Exchange, read_journal, swap_in, writing
+from vectorstore.backups.exchange import (
+    RESTORED,
+    STAGE,
+    Exchange,
+    check_exchangeable,
+    read_journal,
+    store_folder,
+    swap_in,
+    writing,
+)  # fmt: skip
+from vectorstore.backups.manifest import Manifest
+from vectorstore.backups.merging import merge, take_over
+from vectorstore.backups.moving import settle_settings
 from vectorstore.backups.placing import disk_errors
 from vectorstore.backups.staging import (
     Stage,
+    check_choice,
     drop_rows,
     faults_of,
     identity_of,
     lacking_notes,
+    naming,
     sync,
     unpack,
     usable,
@@ -39,6 +56,9 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
 
+REPLACED = "what was there before"  # how the reason begins for which a restore pins its own backup
+
+
 @dataclass(frozen=True)
 class RestoreReport:
     """What was restored, or would be.
@@ -50,10 +70,11 @@ class RestoreReport:
         kind: ``full`` or ``portable``.
         into: the folder; empty: the workspace itself.
         collections: rows by collection, as the backup has them.
-        documents, chunks: that its ledger knows.
+        documents, chunks: that its ledger knows; 0 where only single collections are restored.
         safety: the backup of what was there before; empty: nothing was there, or it was not wanted.
-        replaces: rows by collection that the workspace has now, or had before.
-        notes: what a person should know.
+        replaces: rows by collection that have to make room for it, or had to.
+        adapted: what in the settings of a folder of its own is not as it was backed up.
+        notes: what else a person should know.
     """
 
     state: str
@@ -68,6 +89,7 @@ class RestoreReport:
     chunks: int
     safety: str = ""
     replaces: dict[str, int] = field(default_factory=dict)
+    adapted: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,11 +140,19 @@ def restore(
     work.accept_findings = accept_findings or undo
     if undo:
         which = _replaced(settings)
+    elif not offsite:
+        which = _wanted(settings, which)
     if dry_run:
-        return work.plan(catalog.find(settings.backups, which), password)
+        with _shown(settings, which, offsite, on_step) as backup:
+            return work.plan(backup, password)
     if into is not None:
         return work.elsewhere(_here(settings, which, offsite, on_step), password)
     _check_allowed(settings, safety, include_sensitive)
+    store = settings.path(settings.chroma_path)
+    if not settings.chroma_url and os.path.ismount(store):
+        raise ConfigurationError(
+            f"the store {store} is a mount point, which can't be exchanged", "let chroma_path be a folder below it"
+        )
     with writing(settings, "vectorkeep restore"):
         catalog_folder(settings)
         return work.in_place(_here(settings, which, offsite, on_step), password)
@@ -140,6 +170,24 @@ def _here(settings: Settings, which: str, offsite: bool, on_step: OnStep) -> Bac
         return usable(catalog.find(settings.backups, name))
     settings.backups.mkdir(parents=True, exist_ok=True)
     return fetch(url, name, settings.backups, on_bytes=Steps("fetching", 0, on_step).add)
+
+
+@contextlib.contextmanager
+def _shown(settings: Settings, which: str, offsite: bool, on_step: OnStep) -> Iterator[Backup]:
+    """The backup for a dry run: one that is off-site only is fetched for as long as it is looked at."""
+    if not offsite:
+        yield catalog.find(settings.backups, which)
+        return
+    with tempfile.TemporaryDirectory(prefix="vectorkeep-") as folder:
+        yield _here(replace(settings, backups_path=Path(folder)), which, offsite, on_step)
+
+
+def _wanted(settings: Settings, which: str) -> str:
+    """``latest`` is the newest that was asked for: after one restore, another must not bring back what was replaced."""
+    if which != catalog.LATEST:
+        return which
+    sound = (each for each in catalog.list_backups(settings.backups) if not each.problem)
+    return next((each.name for each in sound if not each.pinned.startswith(REPLACED)), which)
 
 
 def _replaced(settings: Settings) -> str:
@@ -174,6 +222,7 @@ class _Restore:
         self._wants_safety, self._on_step, self._clock = safety, on_step, clock
         self._started = clock()
         self._notes: list[str] = []
+        self._adapted: list[str] = []
 
     def plan(self, backup: Backup, password: str | None) -> RestoreReport:
         """Verify it, and say what it would replace."""
@@ -182,45 +231,45 @@ class _Restore:
         identity = identity_of(self._settings, usable(backup), password)
         total = backup.sidecar.manifest.size if backup.sidecar and backup.sidecar.manifest else 0
         steps = Steps("verifying", total, self._on_step)
-        manifest = check_archive(backup.archive, backup.sidecar, identity=identity, on_bytes=steps.add)
-        if unknown := set(self._collections) - set(manifest.collections):
-            raise ConfigurationError(f"{backup.name} has no collection {min(unknown)!r}")
-        return self._report("planned", Stage(Path(), manifest, self._settings), "", self._present())
+        with naming(backup):
+            manifest = check_archive(backup.archive, backup.sidecar, identity=identity, on_bytes=steps.add)
+        check_choice(manifest, self._collections)
+        self._check_place(manifest)
+        if self._into is not None:
+            _check_empty(self._into.absolute())
+        stage = Stage(Path(), manifest, self._settings)
+        return self._report("planned", stage, "", {} if self._into else self._present())
 
     def elsewhere(self, backup: Backup, password: str | None) -> RestoreReport:
         """Into a folder of its own."""
         assert self._into is not None
-        root = self._into.absolute()
-        made = not root.exists()
-        if not made and (not root.is_dir() or any(root.iterdir())):
-            raise Refused(f"{root} is not an empty folder", "name one that is empty or does not exist")
         identity = identity_of(self._settings, usable(backup), password)
-        try:
-            with disk_errors(f"restoring into {root}"):
-                root.mkdir(parents=True, exist_ok=True)
-                stage = self._unpacked(backup, root, identity)
-                if stage.ledger.is_file():
-                    _believe(stage)
+        with arriving(self._into) as root:
+            stage = self._unpacked(backup, root, identity)
+            if stage.ledger.is_file():
+                _believe(stage)
+            self._adapted = settle_settings(root, self._settings.path(self._settings.source))
             self._judge(stage)
-        except BaseException:
-            _empty(root, made)
-            raise
         return self._report("restored", stage, "", {})
 
     def in_place(self, backup: Backup, password: str | None) -> RestoreReport:
         """In the place of what is there; the caller holds the lock."""
         settings, present = self._settings, self._present()
         identity = identity_of(settings, usable(backup), password)
+        if backup.sidecar and backup.sidecar.manifest:
+            self._check_place(backup.sidecar.manifest)
         root = self._root(backup)
         try:
             with disk_errors("restoring"):
                 shutil.rmtree(root, ignore_errors=True)
                 root.mkdir(parents=True)
                 stage = self._unpacked(backup, root, identity)
+                if self._collections and not settings.chroma_url:
+                    self._notes += merge(settings, stage, self._collections, self._on_step)
             if stage.store.is_dir():
                 self._judge(stage)
             safety = self._back_up(backup.name, present)
-            if settings.chroma_url or self._collections:
+            if settings.chroma_url:
                 self._load(stage)
                 exchanges = self._ledger(stage)
             else:
@@ -241,7 +290,7 @@ class _Restore:
     def _root(self, backup: Backup) -> Path:
         """Where it is unpacked: beside the store, so that the exchange is a rename."""
         settings = self._settings
-        beside = settings.hashes if settings.chroma_url else settings.path(settings.chroma_path).parent
+        beside = settings.hashes if settings.chroma_url else store_folder(settings).parent
         return beside / f"{STAGE}{backup.name}"
 
     def _unpacked(self, backup: Backup, root: Path, identity: Identity | None) -> Stage:
@@ -250,18 +299,29 @@ class _Restore:
             self._settings, backup, root, identity=identity, fill=fill, only=self._collections or None,
             on_step=self._on_step,
         )  # fmt: skip
-        if self._settings.chroma_url and stage.manifest.kind == "full" and self._into is None:
-            raise ConfigurationError(
-                f"{backup.name} holds the files of an embedded store, and the settings name a server",
-                "restore it into a folder with --into, or choose a portable backup",
-            )
+        self._check_place(stage.manifest)
         self._notes += stage.notes
         return stage
+
+    def _check_place(self, manifest: Manifest) -> None:
+        """See that what the backup holds can go where it is to go."""
+        settings = self._settings
+        if self._into is not None:
+            return
+        if settings.chroma_url and manifest.kind == "full":
+            raise ConfigurationError(
+                f"{manifest.name} holds the files of an embedded store, and the settings name a server",
+                "restore it into a folder with --into, or choose a portable backup",
+            )
+        if not (settings.chroma_url or self._collections):
+            check_exchangeable(settings)
 
     def _judge(self, stage: Stage) -> None:
         """A backup that verifies can still hold a store that was not well."""
         Steps("looking at it", 0, self._on_step)
         faults = faults_of(stage)
+        if self._collections and self._into is None:  # the others are what is there, and stay
+            faults = [each for each in faults if each.collection in self._collections]
         said = "; ".join(f"{each.check}: {each.message}" for each in faults[:3])
         if faults and not self.accept_findings:
             raise BadBackup(
@@ -273,25 +333,24 @@ class _Restore:
     def _back_up(self, name: str, present: dict[str, int]) -> str:
         """What is there, as far as it can be read."""
         settings = self._settings
-        there = bool(present) if settings.chroma_url else (settings.path(settings.chroma_path)).is_dir()
-        if not self._wants_safety or not there or not (present or self._files_there()):
+        if not self._wants_safety or not (present or self._files_there()):
             return ""
         kind = "portable" if settings.chroma_url else "full"
         made = make_backup(
-            settings, kind, sound=False, pin=f"what was there before {name} was restored", on_step=self._on_step,
+            settings, kind, sound=False, pin=f"{REPLACED} {name} was restored", on_step=self._on_step,
             clock=self._clock,
         )  # fmt: skip
         self._notes += made.notes
         return made.name
 
     def _files_there(self) -> bool:
-        return any(self._settings.path(self._settings.chroma_path).iterdir())
+        store = store_folder(self._settings)
+        return not self._settings.chroma_url and store.is_dir() and any(store.iterdir())
 
     def _exchanges(self, stage: Stage) -> list[Exchange]:
         """Store, ledger, and the cache where there is none."""
         settings = self._settings
-        store = settings.path(settings.chroma_path)
-        found = [Exchange.of(stage.store, store), *self._ledger(stage)]
+        found = [Exchange.of(stage.store, store_folder(settings)), *self._ledger(stage)]
         cache, kept = stage.root / ".hashes" / "cache.sqlite3", settings.hashes / "cache.sqlite3"
         if cache.is_file() and not kept.exists():
             found.append(Exchange.of(_moved(cache, settings.hashes / RESTORED[1]), kept))
@@ -300,10 +359,11 @@ class _Restore:
         return found
 
     def _ledger(self, stage: Stage) -> list[Exchange]:
-        """The backup's ledger; of single collections what it says of these; an empty one where it has none."""
+        """The staged ledger; an empty one where there is none; on a server what it says of single collections."""
         live = self._settings.hashes / "ledger.sqlite3"
-        if self._collections:
-            self._take_over(stage, live)
+        if self._collections and self._settings.chroma_url:
+            with contextlib.closing(Ledger(live)) as ledger:
+                self._notes += take_over(ledger, stage.ledger, self._collections)
             return []
         if not stage.ledger.is_file():
             self._notes.append("the backup holds no ledger: `vectorkeep update` makes a new one")
@@ -312,34 +372,19 @@ class _Restore:
         return [Exchange.of(_moved(stage.ledger, self._settings.hashes / RESTORED[0]), live)]
 
     def _load(self, stage: Stage) -> None:
-        """The rows of a portable backup into the store that is there: a server's, or beside other collections."""
+        """The rows of a portable backup into a server."""
         from vectorstore.backups.portable import load
-        from vectorstore.chroma.fingerprint import fingerprint
         from vectorstore.chroma.store import Store
 
         settings = self._settings
         with contextlib.closing(Ledger(settings.hashes / "ledger.sqlite3")) as ledger:
             ledger.store_opened()
-            steps = Steps("filling the store", sum(stage.manifest.collections.values()), self._on_step)
-            with contextlib.closing(Store(settings)) as store:
-                only = self._collections or None
-                loaded = load(stage.rows, store, only=only, replace=True, on_rows=steps.add)
-            self._notes += lacking_notes(loaded)
-            if not settings.chroma_url:
-                ledger.store_closed(fingerprint(settings.path(settings.chroma_path)))
+        steps = Steps("filling the store", sum(stage.manifest.collections.values()), self._on_step)
+        with contextlib.closing(Store(settings)) as store:
+            only = self._collections or None
+            loaded = load(stage.rows, store, only=only, replace=True, on_rows=steps.add)
+        self._notes += lacking_notes(loaded)
         drop_rows(stage)
-
-    def _take_over(self, stage: Stage, live: Path) -> None:
-        if not stage.ledger.is_file():
-            self._notes.append("the backup holds no ledger: run `vectorkeep update`, which compares")
-            return
-        with contextlib.closing(Ledger(live)) as ledger:
-            missing = ledger.take_collections(stage.ledger, self._collections)
-        if missing:
-            names = ", ".join(missing)
-            self._notes.append(
-                f"{names}: made by another pipeline than the one that serves; `vectorkeep plan` tells more"
-            )
 
     def _present(self) -> dict[str, int]:
         """Rows by collection, as far as they can be counted."""
@@ -367,12 +412,16 @@ class _Restore:
         about = stage.manifest
         if about.pipeline and (now := _pipeline(self._settings)) != about.pipeline:
             self._notes.append(f"it was made by {about.pipeline}, and the settings say {now}: see `vectorkeep plan`")
-        chosen = self._collections or list(about.collections)
+        others = {} if self._settings.chroma_url else present  # on a server they stay
+        chosen = self._collections or [*about.collections, *others]
+        documents, chunks = (0, 0) if self._collections else (about.documents, about.chunks)
         return RestoreReport(
             state=state, exit_code=0, seconds=self._clock() - self._started, name=about.name, created=about.created,
             kind=about.kind, into=str(self._into.absolute()) if self._into else "",
             collections={name: rows for name, rows in about.collections.items() if name in chosen},
-            documents=about.documents, chunks=about.chunks, safety=safety, replaces=present, notes=self._notes,
+            documents=documents, chunks=chunks, safety=safety,
+            replaces={name: rows for name, rows in present.items() if name in chosen}, adapted=self._adapted,
+            notes=self._notes,
         )  # fmt: skip
 
 
@@ -402,10 +451,6 @@ def _moved(path: Path, to: Path) -> Path:
     return to
 
 
-def _empty(root: Path, made: bool) -> None:
-    """As it was before."""
-    with contextlib.suppress(OSError):
-        for path in root.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        if made:
-            root.rmdir()
+def _check_empty(root: Path) -> None:
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise Refused(f"{root} is not an empty folder", "name one that is empty or does not exist")

@@ -29,7 +29,7 @@ from vectorstore.update import update
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-FLOWS = ("update", "health")
+FLOWS = ("update", "health", "backup", "prune", "verify", "drill", "restore")
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "who|`![x](http://127.0.0.1:9/x.png)<img>#00000"
@@ -171,6 +171,10 @@ def filled(workspace: Workspace) -> Workspace:
             ["vectorkeep", "health"],
             {"nightly": ("0 5 * * 1-6", {}), "weekly-deep": ("0 5 * * 0", {"depth": "deep"})},
         ),
+        ("backup", ["vectorkeep", "backups"], {"nightly": ("0 2 * * *", {})}),
+        ("prune", ["vectorkeep", "backups"], {"nightly": ("30 2 * * *", {})}),
+        ("verify", ["vectorkeep", "backups"], {"weekly": ("0 4 * * 0", {})}),
+        ("drill", ["vectorkeep", "backups"], {"monthly": ("0 6 1 * *", {})}),
     ],
 )
 def test_deploys_with_schedules_and_limit(prefect: Prefect, flow: str, tags: list[str], schedules: Any) -> None:
@@ -188,6 +192,16 @@ def test_deploys_with_schedules_and_limit(prefect: Prefect, flow: str, tags: lis
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
     }
     wait_until(lambda: prefect.ask("POST", "/flow_runs/count", only))  # the server's scheduler makes the coming runs
+
+
+def test_a_restore_has_no_schedule_and_its_form_is_checked(prefect: Prefect) -> None:
+    deployment = prefect.deployments["restore"]
+    assert (deployment["schedules"], deployment["parameters"]) == ([], {"dry_run": True})
+    assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        prefect.begin("restore", name="../elsewhere")
+    assert refused.value.code in (409, 422)
+    assert "does not match" in refused.value.read().decode()
 
 
 @needs_browser
@@ -244,6 +258,25 @@ def test_a_health_check_fails_and_shows_why(prefect: Prefect, workspace: Workspa
         assert "missing · docs_y : 1 chunks of the ledger are not in the store" in text
         text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-findings']['id']}", tmp_path / "findings.png")
         assert HOSTILE in text.replace(" ", "")  # as it is, where the UI takes cells for Markdown
+
+
+def test_a_backup_shows_what_there_is(prefect: Prefect, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.settings(embedder="hash", collection="docs_{folder}")
+    workspace.write("x/a.md", "y/b.md", "y/c.md")
+    assert update(load_settings(workspace.root)).exit_code == 0
+    run = prefect.ended(prefect.begin("backup", workspace=str(workspace.root)))
+    assert (run["name"], run["state"]["name"]) == ("backup", "Completed")
+    assert run["state"]["message"].endswith(" kB, 3 rows, verified")
+    found = {artifact["key"]: artifact for artifact in prefect.of_run("artifacts", run["id"])}
+    assert sorted(found) == [
+        "vectorkeep-backup", "vectorkeep-backup-contents", "vectorkeep-backups", "vectorkeep-progress",
+    ]  # fmt: skip
+    (row,) = json.loads(found["vectorkeep-backups"]["data"])
+    assert row["backup"] == run["state"]["message"].partition(":")[0]
+    if BROWSER:
+        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-backup']['id']}", tmp_path / "backup.png")
+        assert f"Done: {row['backup']}" in text
+        assert "docs_y 2" in text  # a table's row: the Markdown was rendered
 
 
 def test_a_refused_run_logs_no_traceback(prefect: Prefect, workspace: Workspace) -> None:

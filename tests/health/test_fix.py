@@ -13,10 +13,12 @@ from tests.support import damage as kit
 from tests.support.damage import DAMAGES, Scene
 from tests.support.looking import Call, look, named, rows_of, traces
 from tests.support.server_process import ServerProcess
-from tests.support.workbench import Row, digests, paid
+from tests.support.workbench import Row, Workspace, digests, paid
 from vectorstore.errors import Locked
 from vectorstore.findings import Depth, Severity
 from vectorstore.fix import FixReport
+from vectorstore.restore import restore
+from vectorstore.verify import verify
 
 MENDED = [name for name, damage in DAMAGES.items() if damage.mends]
 UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends]
@@ -102,6 +104,35 @@ def test_unmendable(name: str, scene: Scene, server: ServerProcess) -> None:
     ]
     if damage.expect <= UNTOUCHABLE:
         assert digests(scene.store) == before
+
+
+def test_a_backup_comes_first(scene: Scene) -> None:
+    """It verifies, and holds what the fix then changed."""
+    DAMAGES["orphans_unknown_document"].apply(scene)
+    held = rows_of(scene.workspace)
+    done = fix(scene)
+    settings = scene.workspace.settings()
+    assert done.state == "fixed" and done.after
+    assert next(each.severity for each in done.after.findings if each.check == "backup") is Severity.PASS
+    assert verify(settings, done.backup).exit_code == 0
+    restored = scene.workspace.root / "restored"
+    restore(settings, done.backup, into=restored)
+    assert rows_of(Workspace(restored, scene.workspace.server)) == held
+
+
+def test_without_a_backup_nothing_is_touched(scene: Scene) -> None:
+    DAMAGES["orphans_unknown_document"].apply(scene)
+    (scene.workspace.root / "backups").write_text("no folder")
+    before = digests(scene.store) | digests(scene.workspace.ledger.parent)
+    done = fix(scene)
+    assert (done.state, done.backup, done.after) == ("failed", "", None) and "--no-backup" in done.hint
+    after = digests(scene.store) | digests(scene.workspace.ledger.parent)
+    assert {path: digest for path, digest in after.items() if not path.endswith(".lock")} == {
+        path: digest for path, digest in before.items() if not path.endswith(".lock")
+    }
+    (scene.workspace.root / "backups").unlink()
+    done = fix(scene, backup=False)
+    assert (done.state, done.backup) == ("fixed", "")
 
 
 def test_two_at_once(scene: Scene) -> None:

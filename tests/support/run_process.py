@@ -16,9 +16,13 @@ import chromadb
 import chromadb.api.rust  # noqa: F401
 
 import vectorstore.adopt
+import vectorstore.drill
 import vectorstore.embedders.openai
+import vectorstore.prune
+import vectorstore.restore
 import vectorstore.run
-import vectorstore.search  # noqa: F401
+import vectorstore.search
+import vectorstore.verify  # noqa: F401
 from vectorstore.cli import main
 from vectorstore.documents.tokens import load_encoding
 

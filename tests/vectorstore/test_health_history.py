@@ -337,7 +337,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 (note,) = append(Path({str(tmp_path)!r}), replace(many_faults(1), run="late", depth={depth!r}, notes=[]))
 print(note)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert "could not be written" in done.stdout, done.stderr
     kept = ["late"] if depth == "deep" else []  # its line found room, the folded file did not
     assert names(tmp_path) == ["run-00000", *kept, "run-00001"]
@@ -372,3 +372,18 @@ def test_a_full_history_stays_small_and_quick(tmp_path: Path) -> None:
     assert 199_000 < table.num_rows <= 200_000
     assert table.schema == schema()
     assert (tmp_path / FILE).stat().st_size < 5_000_000
+
+
+def test_folding_does_not_import_pandas(tmp_path: Path) -> None:
+    """It would cost more than all else that a check of a small store does."""
+    script = (
+        "import sys; from pathlib import Path; from tests.support.health_reports import make_report;"
+        "from vectorstore.output.health_history import append;"
+        "[append(Path(sys.argv[1]), make_report(run=str(n), depth='deep')) for n in range(2)];"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert read(tmp_path).table.num_rows

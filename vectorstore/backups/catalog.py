@@ -6,6 +6,7 @@ ends.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from vectorstore.backups.listing import (
     GONE,
+    LATEST,
     PARTIAL,
     PIN_SUFFIX,
     TIME,
@@ -30,8 +32,8 @@ from vectorstore.backups.placing import disk_errors, place, sync_file, sync_fold
 from vectorstore.errors import BadBackup, Refused
 
 __all__ = [
-    "Backup", "choose", "find", "list_backups", "new_name", "partial_path", "pin", "publish", "remove", "sweep",
-    "unpin",
+    "LATEST", "Backup", "choose", "find", "hold", "list_backups", "new_name", "partial_path", "pin", "publish",
+    "remove", "sweep", "unpin",
 ]  # fmt: skip
 
 
@@ -104,7 +106,9 @@ def remove(backup: Backup) -> None:
 
 
 def sweep(folder: Path, name: str = "") -> list[str]:
-    """Take away what killed runs left, while nobody else writes there: the caller holds the writer's lock.
+    """Take away what killed runs left: the caller holds the writer's lock.
+
+    A fetch from off-site needs no such lock: it holds its own file (see `hold`), and what is held stays.
 
     Args:
         folder: of backups.
@@ -117,8 +121,11 @@ def sweep(folder: Path, name: str = "") -> list[str]:
         VectorkeepError: the disk refused.
     """
     names = names_in(folder)
-    halves = {file for file in names if is_half(file, names) and file.startswith(name)}
     leftovers = {file for file in names if file.startswith((PARTIAL + name, GONE + name))}
+    held = {file for file in leftovers if _is_held(folder / file)}
+    halves = {file for file in names if is_half(file, names) and file.startswith(name)}
+    halves -= {file for file in halves if any(split_file(file)[0] in other for other in held)}
+    leftovers -= held
     with disk_errors(f"tidying {folder}"):
         for file in halves:
             unlink(folder / file)
@@ -127,6 +134,11 @@ def sweep(folder: Path, name: str = "") -> list[str]:
         for file in leftovers:
             _remove_any(folder / file)
     return sorted(halves | leftovers)
+
+
+def hold(handle: int) -> None:
+    """Keep `sweep` away from an open file on its way in; the kernel lets go of it when its process dies."""
+    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def pin(folder: Path, which: str, reason: str) -> Backup:
@@ -170,6 +182,20 @@ def _place_new(final: Path, data: bytes) -> None:
         place(temporary, final)
     finally:
         unlink(temporary)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # gone, or nothing that anybody holds
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _remove_any(path: Path) -> None:

@@ -19,12 +19,12 @@ from typing import Any
 
 from vectorstore.backups.placing import disk_errors, sync_folder, unlink, write_new
 from vectorstore.chroma.fingerprint import fingerprint
-from vectorstore.errors import Damaged
+from vectorstore.errors import ConfigurationError, Damaged, VectorkeepError
 from vectorstore.ledger import Ledger
 from vectorstore.lock import WriterLock, lock_files
 from vectorstore.settings import Settings
 
-JOURNAL = "restore.json"
+JOURNAL, _NEW_JOURNAL = "restore.json", "restore.new"
 STAGE = ".restore-"  # beside the store, with the backup's name
 RESTORED = ("ledger.restored", "cache.restored")  # on the ledger's disk, so that the exchange is a rename
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -51,6 +51,11 @@ class Exchange:
         """To be done, with what is staged now."""
         return cls(str(staged), str(live), staged.stat().st_ino)
 
+    @property
+    def done(self) -> bool:
+        """Whether what was staged is in its place."""
+        return _inode(Path(self.live)) == self.inode
+
     def do(self) -> None:
         """Carry it out, however much of it was done.
 
@@ -58,7 +63,7 @@ class Exchange:
             Damaged: what was staged is gone.
         """
         staged, live, aside = Path(self.staged), Path(self.live), Path(self.staged + ".old")
-        if _inode(live) != self.inode:
+        if not self.done:
             if _inode(staged) != self.inode:
                 raise Damaged(
                     f"a restore was cut short, and what it staged is gone: {staged}",
@@ -71,18 +76,20 @@ class Exchange:
         if os.path.lexists(aside) and not os.path.lexists(staged):
             aside.rename(staged)
         sync_folder(live.parent)
-        sync_folder(staged.parent)
+        if staged.parent.is_dir():  # else it was done, and the stage is removed already
+            sync_folder(staged.parent)
 
 
 @contextlib.contextmanager
 def writing(settings: Settings, command: str) -> Iterator[None]:
-    """The writer's lock, with every restore carried to its end that was killed before.
+    """The writer's lock, with every restore carried to its end that was killed before, and no litter of killed runs.
 
     Raises:
         Locked: another run writes.
     """
     with WriterLock(lock_files(settings), command):
         settle(settings)
+        _tidy(settings.backups)
         yield
 
 
@@ -113,15 +120,37 @@ def settle(settings: Settings) -> bool:
         _sweep(settings)
         return False
     with disk_errors("restoring"):
-        for suffix in _COMPANIONS:
-            unlink(Path(f"{settings.hashes / 'ledger.sqlite3'}{suffix}"))
-        for each in journal["exchanges"]:
-            Exchange(**each).do()
+        for each in (Exchange(**entry) for entry in journal["exchanges"]):
+            if each.live.endswith(".sqlite3") and not each.done:  # it goes, and what was not checkpointed with it
+                _remove_companions(each.live)
+            each.do()
         _believe(settings)
         for stage in journal["stages"]:
             _remove(Path(stage))
         _write(settings, {**journal, "state": "done"})
     return True
+
+
+def store_folder(settings: Settings) -> Path:
+    """Where the embedded store really lies: a link to it stays as it is."""
+    return Path(os.path.realpath(settings.path(settings.chroma_path)))
+
+
+def check_exchangeable(settings: Settings) -> None:
+    """See that the store can be exchanged; ``ConfigurationError`` where it is a mount point, which can't be renamed."""
+    store = store_folder(settings)
+    if os.path.ismount(store) or str(store) in _mount_points():
+        raise ConfigurationError(
+            f"the store {store} is a mount point, and nothing else can take its place",
+            "mount the folder above it instead; or restore with --into, and copy what you need",
+        )
+
+
+def _mount_points() -> set[str]:
+    """Those that another folder of the same disk is bound to as well."""
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        return {line.split()[4].replace("\\040", " ") for line in file}
+    return set()
 
 
 def read_journal(settings: Settings) -> dict[str, Any] | None:
@@ -133,14 +162,29 @@ def read_journal(settings: Settings) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "state" in found else None
 
 
+def _tidy(backups: Path) -> None:
+    """Take away what killed backups and drills left; where the disk refuses, the next backup says so."""
+    with contextlib.suppress(OSError, VectorkeepError):
+        if any(name.startswith(".") for name in os.listdir(backups)):
+            from vectorstore.backups.catalog import sweep
+            from vectorstore.backups.scratch import sweep_scratch
+
+            sweep(backups)
+            sweep_scratch(backups)
+
+
 def _sweep(settings: Settings) -> None:
     """Take away what a restore left that was killed before it swapped."""
-    store = settings.path(settings.chroma_path)
-    for folder in {store.parent, settings.hashes}:
+    for folder in {store_folder(settings).parent, settings.hashes}:
         for path in folder.glob(f"{STAGE}backup_*"):
             _remove(path)
-    for name in RESTORED:
+    for name in (*RESTORED, _NEW_JOURNAL):
         unlink(settings.hashes / name)
+
+
+def _remove_companions(ledger: str) -> None:
+    for suffix in _COMPANIONS:
+        unlink(Path(ledger + suffix))
 
 
 def _remove(path: Path) -> None:
@@ -149,7 +193,7 @@ def _remove(path: Path) -> None:
 
 def _believe(settings: Settings) -> None:
     """The store's files are those that the restored ledger belongs to."""
-    store = settings.path(settings.chroma_path)
+    store = store_folder(settings)
     if settings.chroma_url or not store.is_dir() or not (settings.hashes / "ledger.sqlite3").is_file():
         return
     ledger = Ledger(settings.hashes / "ledger.sqlite3")
@@ -161,7 +205,7 @@ def _believe(settings: Settings) -> None:
 
 def _write(settings: Settings, journal: dict[str, Any]) -> None:
     path = settings.hashes / JOURNAL
-    temporary = path.with_suffix(".new")
+    temporary = settings.hashes / _NEW_JOURNAL
     unlink(temporary)
     write_new(temporary, (json.dumps(journal, indent=1) + "\n").encode())
     temporary.replace(path)

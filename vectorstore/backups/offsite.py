@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from vectorstore.backups.catalog import find, partial_path, publish, sweep
+from vectorstore.backups.catalog import find, hold, partial_path, publish, sweep
 from vectorstore.backups.listing import (
     NO_ARCHIVE,
     PART,
@@ -225,17 +225,20 @@ def _fetch(place: Place, which: str, into: Path, on_bytes: OnBytes) -> Backup:
         raise BadBackup(f"another {backup.name} is in {into}", "fetch into another folder")
     sweep(into, backup.name)
     partial = partial_path(into, backup.name)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        _save(place, sidecar, partial, on_bytes)
+        hold(handle)
+        _save(place, sidecar, handle, on_bytes)
         return publish(partial, sidecar, into)
     except BaseException:
         unlink(partial)
         raise
+    finally:
+        os.close(handle)
 
 
-def _save(place: Place, sidecar: Sidecar, partial: Path, on_bytes: OnBytes) -> None:
+def _save(place: Place, sidecar: Sidecar, handle: int, on_bytes: OnBytes) -> None:
     """Write what comes, but no more than the sidecar says."""
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
     def taken() -> Iterator[bytes]:
         count = 0
@@ -245,8 +248,5 @@ def _save(place: Place, sidecar: Sidecar, partial: Path, on_bytes: OnBytes) -> N
                 write_all(handle, block)
             yield block
 
-    try:
-        if _digest(taken(), sidecar.size, on_bytes) != sidecar.sha256:
-            raise BadBackup(f"{sidecar.file} in {place.where} is not what its sidecar says")
-    finally:
-        os.close(handle)
+    if _digest(taken(), sidecar.size, on_bytes) != sidecar.sha256:
+        raise BadBackup(f"{sidecar.file} in {place.where} is not what its sidecar says")

@@ -10,10 +10,12 @@ import contextlib
 import ctypes
 import errno
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from vectorstore.errors import VectorkeepError
+from vectorstore.sqlite_errors import is_damage
 
 _AT_FDCWD, _NOREPLACE = -100, 1
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -105,7 +107,7 @@ def disk_errors(doing: str) -> Iterator[None]:
     """What the disk raises, for a person: ``doing`` says in words what could not be done.
 
     Raises:
-        VectorkeepError: for every ``OSError`` within.
+        VectorkeepError: for every ``OSError`` within, and for what SQLite can't do for a full disk or another's lock.
     """
     try:
         yield
@@ -114,4 +116,10 @@ def disk_errors(doing: str) -> Iterator[None]:
         hint = "make room on its disk" if full else "see that its folder is there and can be written"
         raise VectorkeepError(
             f"{doing} failed: {error.strerror or error}", f"{hint}, then run again: nothing is lost"
+        ) from error
+    except sqlite3.OperationalError as error:
+        if is_damage(error):
+            raise
+        raise VectorkeepError(
+            f"{doing} failed: {error}", "see that its disk has room and is well, then run again: nothing is lost"
         ) from error

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vectorstore.chroma.fingerprint import SQLITE_NAME, fingerprint
-from vectorstore.errors import ConfigurationError, VectorkeepError
+from vectorstore.chroma.fingerprint import SQLITE_NAME, Files, fingerprint
+from vectorstore.errors import ConfigurationError, Damaged, VectorkeepError
 from vectorstore.settings import SETTINGS_FILE, Settings
 
 STORE, LEDGER, CACHE = "chroma", ".hashes/ledger.sqlite3", ".hashes/cache.sqlite3"
 _BUSY_SECONDS = 60.0
-_LOGIN = re.compile(r"(?<=://)[^/\s\"'@]+@")  # a password in an address: settings hold no secrets, but people do
+_ATTEMPTS, _STEP_S = 100, 0.05  # to find a pause of a foreign writer; what it writes at once of an index takes less
+# A login in an address: settings hold no secrets, but people do. A password may have an @ in it, and even a slash.
+_LOGIN = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^\s\"']*|[^/\s\"']+)@")
 
 
 class Source(NamedTuple):
@@ -29,17 +33,20 @@ class Source(NamedTuple):
 
 
 @contextlib.contextmanager
-def hold_store(settings: Settings, scratch: Path) -> Iterator[list[Source]]:
+def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iterator[list[Source]]:
     """The embedded store's files, as they stay until the end of the block, even beside a writer that ignores our lock.
 
     SQLite's write lock keeps every writer of Chroma out; readers go on. What a killed writer left undone in SQLite is
-    rolled back by taking it, as Chroma itself would.
+    rolled back by taking it, as Chroma itself would. SQLite's file comes last and is to be read last: a process that
+    opens and closes it by itself loses its lock on it.
 
     Args:
         scratch: an empty folder, for a copy of SQLite's file where it can't be read in place.
+        sound: whether a store is refused whose index files are torn: its backup would verify, and help nobody.
 
     Raises:
         ConfigurationError: there is no store.
+        Damaged: it is not sound.
         VectorkeepError: another program is writing to the store, or it is damaged beyond reading.
     """
     store = settings.path(settings.chroma_path)
@@ -50,14 +57,20 @@ def hold_store(settings: Settings, scratch: Path) -> Iterator[list[Source]]:
     try:
         try:
             mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-            db.execute("BEGIN IMMEDIATE")
-            file = sqlite if mode == "delete" else _copied(db, scratch / SQLITE_NAME)
+            held, file = _hold_between_steps(db, store, sound), sqlite
+            if mode != "delete":
+                file = _copied(db, scratch / SQLITE_NAME)
+                shutil.copystat(sqlite, file)
         except sqlite3.DatabaseError as error:
             raise VectorkeepError(
                 f"the store {store} can't be held still: {error}",
                 "see who writes to it; `vectorkeep health` tells more",
             ) from error
-        yield [Source(f"{STORE}/{SQLITE_NAME}", file), *_index_files(store)]
+        yield [*_index_files(store), Source(f"{STORE}/{SQLITE_NAME}", file)]
+        if _index_of(store) != held:
+            raise VectorkeepError(
+                f"the index files of {store} changed while they were held", "see who writes there, then run again"
+            )
     finally:
         db.close()
 
@@ -91,16 +104,51 @@ def settings_text(settings: Settings) -> bytes | None:
     return _LOGIN.sub("", text).encode()
 
 
+def _hold_between_steps(db: sqlite3.Connection, store: Path, sound: bool) -> Files:
+    """Take the write lock at a moment when no writer is half through: index files are written before SQLite's rows.
+
+    The look comes before the lock, which it would lose: it opens SQLite's file by itself. Returns the index files.
+    """
+    from vectorstore.chroma.audit import Remedy, audit
+
+    last: Files | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            found = fingerprint(store)
+            damages = [each for each in audit(store) if each.remedy is not Remedy.OPEN]
+        except FileNotFoundError:  # a journal, gone since it was listed
+            continue
+        db.execute("BEGIN IMMEDIATE")
+        time.sleep(_STEP_S)
+        if fingerprint(store) == found and (not damages or found == last):
+            if damages and sound:
+                where = damages[0].collection or "the store"
+                raise Damaged(
+                    f"{where} is damaged, so it is not backed up: {damages[0].detail}",
+                    "mend it with `vectorkeep health --fix`, or go back with `vectorkeep restore latest`",
+                )
+            return _index_of(store)
+        last = found
+        db.execute("ROLLBACK")
+        time.sleep(_STEP_S)
+    raise VectorkeepError(f"{store} is written to without a pause", "see who writes to it, then run again")
+
+
+def _index_of(store: Path) -> Files:
+    return {name: about for name, about in fingerprint(store).items() if "/" in name}
+
+
 def _index_files(store: Path) -> list[Source]:
-    names = sorted(name for name in fingerprint(store) if "/" in name)
-    return [Source(f"{STORE}/{name}", store / name) for name in names]
+    return [Source(f"{STORE}/{name}", store / name) for name in sorted(_index_of(store))]
 
 
 def _copies(path: Path, name: str, scratch: Path) -> list[Source]:
     if not path.is_file():
         return []
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        return [Source(name, _copied(db, scratch / path.name))]
+        copy = _copied(db, scratch / path.name)
+    shutil.copystat(path, copy)
+    return [Source(name, copy)]
 
 
 def _copied(db: sqlite3.Connection, to: Path) -> Path:

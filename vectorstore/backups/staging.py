@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,16 @@ def usable(backup: Backup) -> Backup:
     return backup
 
 
+@contextlib.contextmanager
+def naming(backup: Backup) -> Iterator[None]:
+    """What is found to be bad in the block is said to be of this backup, with the next step."""
+    try:
+        yield
+    except BadBackup as error:
+        said = error.message if backup.name in error.message else f"{backup.name}: {error.message}"
+        raise BadBackup(said, error.hint or "choose another: `vectorkeep backups`") from error
+
+
 def unpack(
     settings: Settings, backup: Backup, root: Path, *, identity: Identity | None = None, fill: bool = True,
     only: Collection[str] | None = None, on_step: OnStep = lambda step: None,
@@ -105,13 +115,22 @@ def unpack(
     """
     manifest = backup.sidecar.manifest if backup.sidecar else None
     steps = Steps("unpacking", manifest.size if manifest else 0, on_step)
-    manifest = extract(backup.archive, backup.sidecar, root, identity=identity, on_bytes=steps.add)
+    with naming(backup):
+        manifest = extract(backup.archive, backup.sidecar, root, identity=identity, on_bytes=steps.add)
     staged = replace(
         settings, workspace=root, chroma_path=Path(STORE), chroma_url="", source=settings.path(settings.source),
         spend_ledger=settings.path(settings.spend_ledger), backups_path=settings.backups,
     )  # fmt: skip
     stage = Stage(root, manifest, staged)
-    if only and (unknown := set(only) - set(manifest.collections)):
+    check_choice(manifest, only or ())
+    if manifest.kind == "portable" and fill:
+        _fill(stage, on_step)
+    return stage
+
+
+def check_choice(manifest: Manifest, only: Collection[str]) -> None:
+    """See that a backup has these collections, and that they can be taken out of it; ``ConfigurationError`` if not."""
+    if unknown := set(only) - set(manifest.collections):
         raise ConfigurationError(
             f"{manifest.name} has no collection {min(unknown)!r}", f"it has {', '.join(sorted(manifest.collections))}"
         )
@@ -119,9 +138,6 @@ def unpack(
         raise ConfigurationError(
             f"{manifest.name} is a full backup", "restore all of it; single collections come from a portable one"
         )
-    if manifest.kind == "portable" and fill:
-        _fill(stage, on_step)
-    return stage
 
 
 def _fill(stage: Stage, on_step: OnStep) -> None:
@@ -139,9 +155,7 @@ def _fill(stage: Stage, on_step: OnStep) -> None:
     if stage.ledger.is_file():
         with contextlib.closing(Ledger(stage.ledger)) as ledger:
             ledger.store_closed(fingerprint(stage.store))
-    for path in stage.store.rglob("*"):
-        if path.is_file():
-            sync(path)
+    sync_tree(stage.store)
 
 
 def lacking_notes(loaded: list) -> list[str]:  # type: ignore[type-arg]
@@ -159,7 +173,7 @@ def drop_rows(stage: Stage) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's bytes to the disk."""
+    """Bring a file's bytes, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -167,9 +181,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Bring all files below a folder to the disk, and their names."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
 def faults_of(stage: Stage, *, probe: bool | None = None) -> list[Finding]:
     """What a deep health check finds at FAIL in a staged store that the backup answers for."""
     from vectorstore.health import health
 
+    judged = JUDGED if stage.ledger.is_file() else JUDGED - {"ledger"}  # one without a ledger does not promise one
     report = health(stage.settings, depth=Depth.DEEP, probe=probe)
-    return [each for each in report.findings if each.severity is Severity.FAIL and each.check in JUDGED]
+    return [each for each in report.findings if each.severity is Severity.FAIL and each.check in judged]

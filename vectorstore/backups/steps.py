@@ -20,6 +20,11 @@ class Step:
     total: int
     done: int = 0
 
+    @property
+    def in_rows(self) -> bool:
+        """Whether rows are counted, and not bytes."""
+        return "rows" in self.what or "filling" in self.what
+
 
 OnStep = Callable[[Step], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,10 +36,9 @@ def step_bar(*, quiet: bool = False) -> Iterator[Callable[[Step], None]]:
         if not shown or shown[-1].desc.rstrip(": ") != step.what:
             if shown:
                 shown[-1].close()
-            rows = "rows" in step.what or "filling" in step.what
             shown.append(
                 tqdm(
-                    total=step.total or None, desc=step.what, unit="row" if rows else "B", unit_scale=True,
+                    total=step.total or None, desc=step.what, unit="row" if step.in_rows else "B", unit_scale=True,
                     dynamic_ncols=True, leave=False,
                 )
             )  # fmt: skip
@@ -53,13 +53,14 @@ def step_bar(*, quiet: bool = False) -> Iterator[Callable[[Step], None]]:
 
 def backup_text(report: BackupReport) -> str:
     """A backup that was made."""
-    saved = f", {1 - report.size / report.unpacked:.0%} smaller than what is in it" if report.unpacked else ""
+    smaller = 1 - report.size / report.unpacked if report.unpacked else 0
+    saved = f", {smaller:.0%} smaller than what is in it" if smaller > 0 else ""
     looked = "every byte read back" if report.verified == "deep" else "digests read back; it is encrypted"
     lines = [
-        f"{coloured(report.state)}: {report.name}, {report.kind}, {_size(report.size)}{saved}",
+        f"{coloured(report.state)}: {report.name}, {report.kind}, {size_text(report.size)}{saved}",
         f"  file      {printable(report.file)}",
         f"  verified  {looked}, {report.seconds:.1f} s",
-        f"  holds     {_rows(report.collections)}, {report.documents:,} documents",
+        f"  holds     {_held(report.collections, report.documents)}",
         f"  md5       {report.md5}",
     ]
     if report.left_out:
@@ -79,7 +80,7 @@ def backups_text(backups: list[Backup], looks: dict[str, tuple[str, bool, float]
         state = each.problem or (f"{level} {'good' if ok else 'BAD'}, {_date(at)}" if level else "not looked at")
         kind = each.sidecar.kind if each.sidecar else "?"
         pinned = f"; pinned: {each.pinned}" if each.pinned else ""
-        lines.append(f"{each.name}  {kind:<9} {_size(each.size):>9}  {printable(state + pinned)}")
+        lines.append(f"{each.name}  {kind:<9} {size_text(each.size):>9}  {printable(state + pinned)}")
     return "\n".join(lines)
 
 
@@ -88,9 +89,8 @@ def verify_text(report: VerifyReport) -> str:
     lines = []
     for each in report.backups:
         state = coloured("PASS" if each.ok else "FAIL")
-        lines.append(f"{state}  {each.name}  {each.level:<6} {_size(each.size):>9}  {printable(each.message)}".rstrip())
-    if not lines:
-        return "there is nothing to verify\nnext: run `vectorkeep backup`"
+        size = size_text(each.size)
+        lines.append(f"{state}  {each.name}  {each.level:<6} {size:>9}  {printable(each.message)}".rstrip())
     if report.exit_code:
         lines.append("next: make a new backup, and find out what happened to the disk")
     return "\n".join(lines)
@@ -102,16 +102,18 @@ def restore_text(report: RestoreReport) -> str:
     lines = [
         f"{coloured(report.state)}: {report.name} of {made}"
         + (f" into {printable(report.into)}" if report.into else ""),
-        f"  holds     {_rows(report.collections)}, {report.documents:,} documents",
+        f"  holds     {_held(report.collections, report.documents)}",
     ]
     if report.replaces:
         lines.append(f"  replaces  {_rows(report.replaces)}")
     if report.safety:
         lines.append(f"  before    what was there is {report.safety}; `vectorkeep restore --undo` brings it back")
-    lines += _notes(report.notes)
+    lines += _notes([*report.adapted, *report.notes])
     if report.state == "planned":
         lines.append("next: the same without --dry-run")
-    elif not report.into:
+    elif report.into:
+        lines.append(f"next: `vectorkeep plan --workspace {shlex.quote(printable(report.into))}`")
+    else:
         lines.append("next: `vectorkeep plan` says what changed in the documents since")
     return "\n".join(lines)
 
@@ -122,9 +124,7 @@ def drill_text(report: DrillReport) -> str:
     if report.message:
         lines.append(f"  {printable(report.message)}")
     else:
-        lines.append(
-            f"  restored  {_rows(report.collections)}, {report.documents:,} documents; every row was looked at"
-        )
+        lines.append(f"  restored  {_held(report.collections, report.documents)}; every row was looked at")
     lines += _notes(report.notes)
     if report.exit_code:
         lines.append("next: run `vectorkeep backup`, then drill that one")
@@ -137,27 +137,43 @@ def prune_text(report: PruneReport) -> str:
         f"{'keep' if each.keep else 'delete' if report.dry_run else 'deleted':<8} {each.name}  {printable(each.reason)}"
         for each in report.decisions
     ]
-    freed = f"{len(report.deleted)} backups, {_size(report.freed)}"
-    lines.append(f"{coloured(report.state)}: {freed} {'would be' if report.dry_run else 'are'} gone")
+    if not lines:
+        return f"there is no backup in {printable(report.folder)}\nnext: run `vectorkeep backup`"
+    if not report.deleted:
+        lines.append("nothing to delete: retention keeps them all")
+    else:
+        verb = "would be deleted" if report.dry_run else "deleted"
+        count = _count(len(report.deleted), "backup")
+        lines.append(f"{coloured(report.state)}: {count} {verb}, {size_text(report.freed)}")
     return "\n".join(lines)
 
 
-def _rows(collections: dict[str, int]) -> str:
-    total, names = sum(collections.values()), sorted(collections)
-    some = ", ".join(printable(name) for name in names[:3]) + (", …" if names[3:] else "")
-    return f"{total:,} rows in {len(names)} collections ({some})" if names else "no rows"
-
-
-def _notes(notes: list[str]) -> list[str]:
-    return [f"  note: {printable(note)}" for note in notes]
-
-
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Bytes: "517 B", "1.3 MB"."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
+
+
+def _rows(collections: dict[str, int]) -> str:
+    total, names = sum(collections.values()), sorted(collections)
+    some = ", ".join(printable(name) for name in names[:3]) + (", …" if names[3:] else "")
+    return f"{_count(total, 'row')} in {_count(len(names), 'collection')} ({some})" if names else "no rows"
+
+
+def _held(collections: dict[str, int], documents: int) -> str:
+    """Rows, and documents where they are known."""
+    return _rows(collections) + (f", {_count(documents, 'document')}" if documents else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _notes(notes: list[str]) -> list[str]:
+    return [f"  note: {printable(note)}" for note in notes]
 
 
 def _date(at: float) -> str:

@@ -30,6 +30,8 @@ def fix_text(report: FixReport) -> str:
         cost = f"{done.chunks_embedded:,} chunks embedded, ${done.cost_usd:.6f}"
         lines.append(f"update: {counts_text(done.kinds)}, {cost}")
     lines += [f"  note      {printable(note, 400)}" for note in report.notes]
+    if report.backup:
+        lines.append(f"  before    what was there is backed up: {report.backup}")
     if report.kept:
         lines.append(f"  kept      what was deleted is in {report.kept}")
     if report.message:

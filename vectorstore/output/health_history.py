@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -223,11 +224,8 @@ def _fold(folder: Path, report: HealthReport, notes: list[str]) -> None:
 
 def _bounded(table: pa.Table, now: float) -> pa.Table:
     """Without what is too old, and without the oldest runs where there are too many rows; runs stay whole."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    limit = pa.scalar(round((now - MAX_AGE_S) * 1000), table["time"].type)
-    table = table.filter(pc.greater_equal(table["time"], limit))
+    times = table["time"].cast("int64").to_pylist()  # sorted; Arrow's own ways to compare them import pandas
+    table = table.slice(bisect_left(times, round((now - MAX_AGE_S) * 1000)))
     if table.num_rows <= MAX_ROWS:
         return table
     table = table.slice(table.num_rows - MAX_ROWS)

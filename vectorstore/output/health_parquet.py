@@ -7,6 +7,8 @@ of a damaged one may say anything.
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -50,9 +52,21 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     try:
-        return pa.Table.from_pylist(list(rows), schema=schema())
+        data = "\n".join(json.dumps(row, allow_nan=False) for row in rows).encode()
+        return _parsed(data) if data else pa.Table.from_batches([], schema())
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise Unreadable(f"damaged: {error}") from None
+
+
+def _parsed(data: bytes) -> pa.Table:
+    """Rows in JSON. Not by ``from_pylist``: that imports pandas, which costs as much as the check of a small store."""
+    import pyarrow as pa
+    from pyarrow.json import ParseOptions, ReadOptions, read_json
+
+    plain = pa.schema([(spec.name, pa.int64() if spec.name == "time" else spec.type) for spec in schema()])
+    parse = ParseOptions(explicit_schema=plain, unexpected_field_behavior="error")
+    read = ReadOptions(use_threads=False, block_size=max(1 << 20, len(data) + 1))
+    return read_json(io.BytesIO(data), read_options=read, parse_options=parse).cast(schema())
 
 
 def load(path: Path) -> pa.Table:
@@ -72,7 +86,8 @@ def load(path: Path) -> pa.Table:
     if not data or _sealed(data) != data:
         raise Unreadable("damaged, or written by another program")
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        # Not by `read_table`: that, too, imports pandas.
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
         if (table.schema.metadata or {}).get(_VERSION_KEY) != str(VERSION).encode():
             raise Unreadable("of another version of Vectorkeep")
         return table.cast(schema())
