@@ -123,32 +123,32 @@ def check(scene: Scene, found: After, verb: str, before: Rows, after: Rows, whol
 
 @pytest.mark.slow
 def test_full(scene: Scene) -> None:
-    kill_in_place(scene, 200, which=scene.full, before=scene.now, after=scene.then)
+    kill_in_place(scene, 60, which=scene.full, before=scene.now, after=scene.then)
 
 
 @pytest.mark.slow
 def test_without_an_exchange(scene: Scene) -> None:
     """Where the system can't exchange folders at once, the store may lack for a moment: the next run brings it."""
     options = {"which": scene.full, "exchange": False}
-    kill_in_place(scene, 40, last=50, whole=False, before=scene.now, after=scene.then, **options)
+    kill_in_place(scene, 25, last=50, whole=False, before=scene.now, after=scene.then, **options)
 
 
 @pytest.mark.slow
 def test_portable(scene: Scene) -> None:
-    kill_in_place(scene, 40, which=scene.portable, before=scene.now, after=scene.then)
+    kill_in_place(scene, 25, which=scene.portable, before=scene.now, after=scene.then)
 
 
 @pytest.mark.slow
 def test_one_collection(scene: Scene) -> None:
     options = {"which": scene.portable, "collections": ("docs",)}
-    kill_in_place(scene, 40, before=scene.now, after=scene.then, **options)
+    kill_in_place(scene, 25, before=scene.now, after=scene.then, **options)
 
 
 @pytest.mark.slow
 def test_undo(scene: Scene) -> None:
     restored = scene.copy()
     Call(RESTORE, restored, which=scene.full).result()
-    kill_in_place(scene, 30, base=restored, undo=True, before=scene.then, after=scene.now)
+    kill_in_place(scene, 20, base=restored, undo=True, before=scene.then, after=scene.now)
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_store_on_another_disk(tmp_path: Path, small_disk: Path) -> None:
     """The ledger can't be renamed from where it was staged."""
     resize(small_disk, 64_000)
     scene = Scene(tmp_path, small_disk)
-    kill_in_place(scene, 20, last=40, which=scene.full, before=scene.now, after=scene.then)
+    kill_in_place(scene, 12, last=40, which=scene.full, before=scene.now, after=scene.then)
 
 
 @pytest.mark.slow
