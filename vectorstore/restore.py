@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore.backup import catalog_folder, make_backup
 from vectorstore.backups import catalog, history
-from vectorstore.backups.arriving import arriving
+from vectorstore.backups.arriving import arriving, check_empty
 from vectorstore.backups.catalog import Backup
 from vectorstore.backups.exchange import (
     RESTORED,
@@ -148,11 +147,6 @@ def restore(
     if into is not None:
         return work.elsewhere(_here(settings, which, offsite, on_step), password)
     _check_allowed(settings, safety, include_sensitive)
-    store = settings.path(settings.chroma_path)
-    if not settings.chroma_url and os.path.ismount(store):
-        raise ConfigurationError(
-            f"the store {store} is a mount point, which can't be exchanged", "let chroma_path be a folder below it"
-        )
     with writing(settings, "vectorkeep restore"):
         catalog_folder(settings)
         return work.in_place(_here(settings, which, offsite, on_step), password)
@@ -236,7 +230,7 @@ class _Restore:
         check_choice(manifest, self._collections)
         self._check_place(manifest)
         if self._into is not None:
-            _check_empty(self._into.absolute())
+            check_empty(self._into)
         stage = Stage(Path(), manifest, self._settings)
         return self._report("planned", stage, "", {} if self._into else self._present())
 
@@ -313,7 +307,7 @@ class _Restore:
                 f"{manifest.name} holds the files of an embedded store, and the settings name a server",
                 "restore it into a folder with --into, or choose a portable backup",
             )
-        if not (settings.chroma_url or self._collections):
+        if not settings.chroma_url:
             check_exchangeable(settings)
 
     def _judge(self, stage: Stage) -> None:
@@ -449,8 +443,3 @@ def _moved(path: Path, to: Path) -> Path:
         shutil.copy2(path, to)
         sync(to)
     return to
-
-
-def _check_empty(root: Path) -> None:
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise Refused(f"{root} is not an empty folder", "name one that is empty or does not exist")

@@ -27,9 +27,7 @@ def arriving(target: Path) -> Iterator[Path]:
         Locked: another process fills it.
         VectorkeepError: the disk refused.
     """
-    target = target.resolve()
-    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
-        raise Refused(f"{target} is not an empty folder", "name one that is empty or does not exist")
+    target = check_empty(target)
     with disk_errors(f"restoring into {target}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.ismount(target) or not os.access(target.parent, os.W_OK):
@@ -50,6 +48,14 @@ def arriving(target: Path) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             sync_folder(target.parent)
+
+
+def check_empty(target: Path) -> Path:
+    """The folder without links in its path; ``Refused`` where it is there and is no empty folder."""
+    target = target.resolve()
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+        raise Refused(f"{target} is not an empty folder", "name one that is empty or does not exist")
+    return target
 
 
 @contextlib.contextmanager

@@ -51,11 +51,6 @@ class Exchange:
         """To be done, with what is staged now."""
         return cls(str(staged), str(live), staged.stat().st_ino)
 
-    @property
-    def done(self) -> bool:
-        """Whether what was staged is in its place."""
-        return _inode(Path(self.live)) == self.inode
-
     def do(self) -> None:
         """Carry it out, however much of it was done.
 
@@ -78,6 +73,11 @@ class Exchange:
         sync_folder(live.parent)
         if staged.parent.is_dir():  # else it was done, and the stage is removed already
             sync_folder(staged.parent)
+
+    @property
+    def done(self) -> bool:
+        """Whether what was staged is in place."""
+        return _inode(Path(self.live)) == self.inode
 
 
 @contextlib.contextmanager
@@ -141,8 +141,8 @@ def check_exchangeable(settings: Settings) -> None:
     store = store_folder(settings)
     if os.path.ismount(store) or str(store) in _mount_points():
         raise ConfigurationError(
-            f"the store {store} is a mount point, and nothing else can take its place",
-            "mount the folder above it instead; or restore with --into, and copy what you need",
+            f"the store {store} is a mount point, which can't be exchanged",
+            "let chroma_path be a folder below it; or restore with --into",
         )
 
 

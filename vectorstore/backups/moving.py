@@ -29,14 +29,14 @@ def settle_settings(root: Path, source: Path) -> list[str]:
     """
     path = root / SETTINGS_FILE
     if not path.is_file():
-        return [f"the backup holds no settings: copy {SETTINGS_FILE} to {root} before you update it"]
+        return [f"the backup holds no settings: copy {SETTINGS_FILE} there before you update it"]
     text = path.read_text(encoding="utf-8")
     due = _due(root, tomllib.loads(text), source)
     if not due:
         return []
     changed = _changed(text, due)
     if {name: tomllib.loads(changed).get(name) for name in due} != due:
-        return [f"look through {path} before you update: {', '.join(due)} are of the old workspace"]
+        return [f"look through its {SETTINGS_FILE} before you update: {', '.join(due)} are of the old workspace"]
     path.write_text(changed, encoding="utf-8")
     return [f"in its {SETTINGS_FILE} {name} is now {value!r}" for name, value in due.items()]
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from vectorstore.chroma.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.errors import ConfigurationError, Damaged, VectorkeepError
 from vectorstore.settings import SETTINGS_FILE, Settings
+from vectorstore.sqlite_errors import is_damage
 
 STORE, LEDGER, CACHE = "chroma", ".hashes/ledger.sqlite3", ".hashes/cache.sqlite3"
 _BUSY_SECONDS = 60.0
@@ -62,6 +63,11 @@ def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iter
                 file = _copied(db, scratch / SQLITE_NAME)
                 shutil.copystat(sqlite, file)
         except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise Damaged(
+                    f"the store {store} is damaged, so it is not backed up: {error}",
+                    "go back with `vectorkeep restore latest`; `vectorkeep health` tells more",
+                ) from error
             raise VectorkeepError(
                 f"the store {store} can't be held still: {error}",
                 "see who writes to it; `vectorkeep health` tells more",

@@ -89,8 +89,9 @@ def verify_text(report: VerifyReport) -> str:
     lines = []
     for each in report.backups:
         state = coloured("PASS" if each.ok else "FAIL")
-        size = size_text(each.size)
-        lines.append(f"{state}  {each.name}  {each.level:<6} {size:>9}  {printable(each.message)}".rstrip())
+        lines.append(
+            f"{state}  {each.name}  {each.level:<6} {size_text(each.size):>9}  {printable(each.message)}".rstrip()
+        )
     if report.exit_code:
         lines.append("next: make a new backup, and find out what happened to the disk")
     return "\n".join(lines)
@@ -142,8 +143,7 @@ def prune_text(report: PruneReport) -> str:
     if not report.deleted:
         lines.append("nothing to delete: retention keeps them all")
     else:
-        verb = "would be deleted" if report.dry_run else "deleted"
-        count = _count(len(report.deleted), "backup")
+        verb, count = "would be deleted" if report.dry_run else "deleted", _count(len(report.deleted), "backup")
         lines.append(f"{coloured(report.state)}: {count} {verb}, {size_text(report.freed)}")
     return "\n".join(lines)
 
