@@ -63,9 +63,9 @@ def peaks(folder: Path, rows: int, dimension: int) -> tuple[float, float, float]
 
 @pytest.mark.slow
 def test_memory_follows_the_page(tmp_path: Path) -> None:
-    small = peaks(tmp_path / "small", 20_000, 384)
-    large = peaks(tmp_path / "large", 100_000, 384)
-    wide = peaks(tmp_path / "wide", 10_000, 3072)
+    small = peaks(tmp_path / "small", 10_000, 384)
+    large = peaks(tmp_path / "large", 60_000, 384)
+    wide = peaks(tmp_path / "wide", 5_000, 3072)
     assert large[1] < small[1] * 1.2 and large[2] < small[2] * 1.2, (small, large)
     assert max(large[2], wide[2]) < 200, (large, wide)
 
