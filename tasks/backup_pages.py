@@ -113,7 +113,7 @@ def verify_page(report: VerifyReport) -> str:
     """Markdown."""
     bad = [each for each in report.backups if not each.ok]
     total = _counted(len(report.backups), "backup")
-    title = f"Bad: {len(bad):,} of {total}" if bad else f"Good: {total}" if report.backups else "There is no backup yet"
+    title = f"Bad: {len(bad):,} of {total}" if bad else f"Good: {total}"
     worst_first = [*bad, *(each for each in report.backups if each.ok)]
     rows = (
         [each.name, _verdict(each), each.level, size_text(each.size), escaped(one_line(each.message, LONGEST))]

@@ -100,8 +100,6 @@ def after_verify(report: VerifyReport) -> State[Any]:
     if bad:
         what = f"{len(bad):,} of {len(report.backups):,} do not verify, {bad[0].name} first: {bad[0].message}"
         return failed(BadBackup(one_line(what, LONGEST), "make a new backup, and find out what happened to the disk"))
-    if not report.backups:
-        return Completed(message="there is no backup yet. Next: run `vectorkeep backup`", data=report)
     return Completed(message=f"{_backups_text(len(report.backups))} verified", data=report)
 
 

@@ -156,7 +156,7 @@ def test_store_on_another_disk(tmp_path: Path, small_disk: Path) -> None:
     """The ledger can't be renamed from where it was staged."""
     resize(small_disk, 64_000)
     scene = Scene(tmp_path, small_disk)
-    kill_in_place(scene, 12, last=40, which=scene.full, before=scene.now, after=scene.then)
+    kill_in_place(scene, 12, last=70, which=scene.full, before=scene.now, after=scene.then)
 
 
 @pytest.mark.slow
