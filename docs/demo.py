@@ -50,6 +50,9 @@ def main() -> int:
     session.run("vectorkeep update")
     session.run("vectorkeep search --limit 1 on which day is a backup restored")
     session.run("vectorkeep status")
+    session.run("vectorkeep backup")
+    session.run("vectorkeep drill")
+    session.run("vectorkeep health --depth deep")
     where = workspace.relative_to(PROJECT) if workspace.is_relative_to(PROJECT) else workspace
     print(f"\n# {where}/ is yours now: .venv/bin/vectorkeep --help, then for example")
     print(f"# .venv/bin/vectorkeep search --workspace {where} what you like")
