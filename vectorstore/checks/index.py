@@ -61,11 +61,14 @@ def check_index(
                 count=max(len(damage.ids), 1), ids=damage.ids,
             )  # fmt: skip
     damaged = {damage.collection_id for damage in damages}
-    for collection in files.list_collections(db, store):
+    collections = files.list_collections(db, store)
+    for collection in collections:
         if collection.id not in damaged and collection.has_folder:
             _check_bloat(store, db, collection, found)
-    torn = (damage for damage in damages if damage.kind in _NO_VECTORS and damage.collection_id)
-    return IndexChecks(damages, frozenset(str(damage.collection_id) for damage in torn), slots.facts, slots.quality)
+    queued = {each.id for each in collections if not each.vector_seq}  # no index was due: vectors are in the queue
+    torn = {str(each.collection_id) for each in damages if each.kind in _NO_VECTORS and each.collection_id}
+    missing = {each.collection_id for each in damages if each.kind is DamageKind.INDEX_MISSING}
+    return IndexChecks(damages, frozenset(torn - (missing & queued)), slots.facts, slots.quality)
 
 
 def _check_of(damage: Damage, store: Path, db: sqlite3.Connection) -> str:

@@ -193,9 +193,10 @@ register(
 
 # -- the queue -------------------------------------------------------------------------------------------------------
 
+FIRST_QUEUED = "(SELECT min(seq_id) FROM embeddings_queue WHERE topic LIKE '%' || :c)"
 QUEUED = "seq_id > (SELECT coalesce((SELECT seq_id FROM max_seq_id WHERE segment_id = :v), 0)) AND topic LIKE '%' || :c"
 register(
-    _sql(f"DELETE FROM embeddings_queue WHERE {QUEUED} AND seq_id % 3 = 0 AND seq_id < 200", API),
+    _sql(f"DELETE FROM embeddings_queue WHERE {QUEUED} AND seq_id % 3 = 0 AND seq_id < {FIRST_QUEUED} + 200", API),
     "queued_writes_removed", "Rows are gone from the middle of the queue before an index had them",
     expect="index_ids no_vector", also="probe self_query recall", api="no_vector probe",
 )  # fmt: skip
@@ -225,8 +226,10 @@ register(
 register(
     _sql(
         "UPDATE embeddings_queue SET vector = (SELECT vector FROM embeddings_queue AS other"
-        f" WHERE other.topic = embeddings_queue.topic AND other.seq_id = embeddings_queue.seq_id + 1) WHERE {QUEUED}"
-        " AND seq_id IN (7, 77)", API,
+        " WHERE other.topic = embeddings_queue.topic AND other.seq_id > embeddings_queue.seq_id"
+        f" ORDER BY seq_id LIMIT 1) WHERE {QUEUED} AND seq_id IN (SELECT seq_id FROM (SELECT seq_id, row_number()"
+        " OVER (ORDER BY seq_id) AS number FROM embeddings_queue WHERE topic LIKE '%' || :c) WHERE number IN (7, 77))",
+        API,
     ),
     "queued_vectors_exchanged", "Vectors in the queue are another row's", expect="vectors",
     also="duplicate_vectors self_query recall", api="=",
