@@ -28,8 +28,8 @@ def write(workspace: str, archive: str) -> int:
         ArchiveWriter(Path(archive)) as out,
         hold_store(settings, Path(scratch)) as files,
     ):
-        for name, path in sorted(files + copy_ledger(settings, Path(scratch))):
-            out.add_file(name, path)
+        for name, path, handle in sorted(files + copy_ledger(settings, Path(scratch))):
+            out.add_file(name, path, opened=handle)
         out.add_bytes(SETTINGS_FILE, settings_text(settings) or b"")
         return out.close(made).size
 

@@ -199,6 +199,7 @@ class _Backup:
         self._scratch = self._folder / WORK
         self._includes: list[str] = []
         self._exported: Exported | None = None
+        self._rows: dict[str, int] = {}
         self._left_out = 0
         self._notes: list[str] = []
 
@@ -223,9 +224,10 @@ class _Backup:
     def _write(self, partial: Path, name: str) -> tuple[Sidecar, Manifest]:
         with ArchiveWriter(partial, self._settings.backup_recipients) as archive:
             with self._sources() as sources:
-                steps = Steps("writing", sum(path.stat().st_size for _, path in sources), self._on_step)
-                for source, path in sources:
-                    archive.add_file(source, path, steps.add)
+                steps = Steps("writing", sum(each.path.stat().st_size for each in sources), self._on_step)
+                for source in sources:
+                    archive.add_file(source.name, source.path, steps.add, opened=source.handle)
+                self._rows = self._count_rows()
             text = None if self._selective else settings_text(self._settings)  # its rules may tell what they hide
             if text is not None:
                 self._includes.append("settings")
@@ -292,11 +294,11 @@ class _Backup:
         documents, chunks, pipeline = (0, 0, "") if self._selective else self._counts()
         return Manifest(
             name=name, kind=self._kind, created=self._started, versions=_versions(), pipeline=pipeline,
-            collections=self._rows(), documents=documents, chunks=chunks, includes=tuple(self._includes),
+            collections=self._rows, documents=documents, chunks=chunks, includes=tuple(self._includes),
             selection=f"{self._left_out} sensitive rows are left out" if self._selective else "",
         )  # fmt: skip
 
-    def _rows(self) -> dict[str, int]:
+    def _count_rows(self) -> dict[str, int]:
         if self._exported:
             return {each.name: each.rows for each in self._exported.collections}
         from vectorstore.chroma import files

@@ -63,15 +63,20 @@ class ArchiveWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._give_up()
 
-    def add_file(self, name: str, source: Path, on_bytes: OnBytes | None = None) -> Member:
+    def add_file(
+        self, name: str, source: Path, on_bytes: OnBytes | None = None, *, opened: int | None = None
+    ) -> Member:
         """Add a regular file, with its mode and time.
+
+        Args:
+            opened: a handle of it, which stays open; ``None``: it is opened here, and closed.
 
         Raises:
             ValueError: the name is not safe, or taken.
             VectorkeepError: it is no regular file, or it changed while it was read.
         """
         self._start(name)
-        with _opened_source(source) as handle:
+        with _opened_source(source, opened) as handle:
             before = os.fstat(handle)
             if not stat.S_ISREG(before.st_mode):
                 raise VectorkeepError(f"{source} is no regular file")
@@ -203,7 +208,11 @@ def check_name(manifest: Manifest, sidecar: Sidecar | None) -> None:
 
 
 @contextmanager
-def _opened_source(path: Path) -> Iterator[int]:
+def _opened_source(path: Path, opened: int | None) -> Iterator[int]:
+    if opened is not None:
+        os.lseek(opened, 0, os.SEEK_SET)
+        yield opened
+        return
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
     try:
         yield handle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,4 +65,4 @@ def _copy_present(settings: Settings, stage: Stage) -> None:
         for source in sources:
             target = stage.root / source.name
             target.parent.mkdir(exist_ok=True)
-            shutil.copy2(source.path, target)
+            source.copy(target)

@@ -6,6 +6,7 @@ The names in the archive are those of a workspace with default paths, so that on
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sqlite3
@@ -27,10 +28,25 @@ _LOGIN = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^\s\"']*|[^/\s\"']+)@")
 
 
 class Source(NamedTuple):
-    """A file for the archive: its name there, and where it lies."""
+    """A file for the archive: its name there, and where it lies.
+
+    ``handle`` is open on it where it must be read by that: a process that opens and closes SQLite's file by itself
+    loses the lock that SQLite holds on it.
+    """
 
     name: str
     path: Path
+    handle: int | None = None
+
+    def copy(self, to: Path) -> None:
+        """Copy it, with its mode and time."""
+        if self.handle is None:
+            shutil.copyfile(self.path, to)
+        else:
+            os.lseek(self.handle, 0, os.SEEK_SET)
+            with open(self.handle, "rb", closefd=False) as here, open(to, "wb") as there:
+                shutil.copyfileobj(here, there, 1 << 20)
+        shutil.copystat(self.path, to)
 
 
 @contextlib.contextmanager
@@ -38,8 +54,7 @@ def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iter
     """The embedded store's files, as they stay until the end of the block, even beside a writer that ignores our lock.
 
     SQLite's write lock keeps every writer of Chroma out; readers go on. What a killed writer left undone in SQLite is
-    rolled back by taking it, as Chroma itself would. SQLite's file comes last and is to be read last: a process that
-    opens and closes it by itself loses its lock on it.
+    rolled back by taking it, as Chroma itself would. SQLite's file comes last, with a handle.
 
     Args:
         scratch: an empty folder, for a copy of SQLite's file where it can't be read in place.
@@ -54,14 +69,19 @@ def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iter
     sqlite = store / SQLITE_NAME
     if not sqlite.is_file():
         raise ConfigurationError(f"there is no store at {store}", "run `vectorkeep update`, which makes one")
-    db = sqlite3.connect(sqlite, timeout=_BUSY_SECONDS, isolation_level=None)
-    try:
+    with contextlib.ExitStack() as stack:
+        handle = os.open(sqlite, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, handle)
+        db = stack.enter_context(
+            contextlib.closing(sqlite3.connect(sqlite, timeout=_BUSY_SECONDS, isolation_level=None))
+        )
         try:
             mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-            held, file = _hold_between_steps(db, store, sound), sqlite
+            held = _hold_between_steps(db, store, sound)
+            source = Source(f"{STORE}/{SQLITE_NAME}", sqlite, handle)
             if mode != "delete":
-                file = _copied(db, scratch / SQLITE_NAME)
-                shutil.copystat(sqlite, file)
+                source = Source(source.name, _copied(db, scratch / SQLITE_NAME))
+                shutil.copystat(sqlite, source.path)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 raise Damaged(
@@ -72,13 +92,11 @@ def hold_store(settings: Settings, scratch: Path, *, sound: bool = True) -> Iter
                 f"the store {store} can't be held still: {error}",
                 "see who writes to it; `vectorkeep health` tells more",
             ) from error
-        yield [*_index_files(store), Source(f"{STORE}/{SQLITE_NAME}", file)]
+        yield [*_index_files(store), source]
         if _index_of(store) != held:
             raise VectorkeepError(
                 f"the index files of {store} changed while they were held", "see who writes there, then run again"
             )
-    finally:
-        db.close()
 
 
 def torn_files(settings: Settings) -> list[Source]:

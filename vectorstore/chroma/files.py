@@ -21,7 +21,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain
@@ -119,26 +119,39 @@ def pending_journals(store: Path) -> list[Path]:
 def open_snapshot(store: Path, scratch: Path | None = None) -> Iterator[sqlite3.Connection]:
     """A connection that sees the last committed state of the store and never writes into its folder.
 
-    A read-only connection can't roll back the journal that a killed writer leaves, so with one present the
+    A read-only connection can't roll back the journal that a killed writer leaves, so where there is one the
     SQLite file and the journal are copied into `scratch` (default: the system's temporary folder) and opened
-    there.
+    there. The journal of a writer at work needs none of that: its locks count.
 
     Raises: StoreMissingError; sqlite3.Error as SQLite gives it.
     """
     if not sqlite_path(store).is_file():
         raise StoreMissingError(f"no {SQLITE_NAME} in {store}")
-    journals = pending_journals(store)
-    if not journals:
-        # Not immutable=1: another process may hold the store open, and SQLite's own locks must count.
-        uri = sqlite_path(store).resolve().as_uri() + "?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as db:
-            yield db
-        return
-    with tempfile.TemporaryDirectory(prefix="chroma-snapshot-", dir=scratch) as folder:
-        for path in (sqlite_path(store), *journals):
-            shutil.copyfile(path, Path(folder) / path.name)
-        with closing(sqlite3.connect(sqlite_path(Path(folder)))) as db:
-            yield db
+    with ExitStack() as stack:
+        yield _open_in_place(store, stack) or _open_copy(store, scratch, stack)
+
+
+def _open_in_place(store: Path, stack: ExitStack) -> sqlite3.Connection | None:
+    if _size(store / f"{SQLITE_NAME}-wal") > 0:
+        return None  # to read it, SQLite would make files beside it
+    # Not immutable=1: another process may hold the store open, and SQLite's own locks must count.
+    uri = sqlite_path(store).resolve().as_uri() + "?mode=ro"
+    db = stack.enter_context(closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)))
+    try:
+        db.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:  # any other is for whoever reads
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return None
+    return db
+
+
+def _open_copy(store: Path, scratch: Path | None, stack: ExitStack) -> sqlite3.Connection:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chroma-snapshot-", dir=scratch)))
+    for path in pending_journals(store):  # first: played back over a file that was rolled back since, it harms nothing
+        with suppress(FileNotFoundError):
+            shutil.copyfile(path, folder / path.name)
+    shutil.copyfile(sqlite_path(store), folder / SQLITE_NAME)
+    return stack.enter_context(closing(sqlite3.connect(sqlite_path(folder))))
 
 
 def read_layout(db: sqlite3.Connection) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,10 +14,11 @@ def fingerprint(store: Path) -> dict[str, tuple[int, int]]:
     """Size in bytes and modification time in ns of every store file, by relative POSIX path; stat only."""
     found: dict[str, tuple[int, int]] = {}
     for entry in _entries(store):
-        if entry.is_file() and entry.name.startswith(SQLITE_NAME):
-            found[entry.name] = _stamp(entry)
-        elif entry.is_dir() and _is_segment_name(entry.name):
-            found |= {f"{entry.name}/{part.name}": _stamp(part) for part in _entries(Path(entry.path))}
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed: SQLite's journal comes and goes
+            if entry.is_file() and entry.name.startswith(SQLITE_NAME):
+                found[entry.name] = _stamp(entry)
+            elif entry.is_dir() and _is_segment_name(entry.name):
+                found |= {f"{entry.name}/{part.name}": _stamp(part) for part in _entries(Path(entry.path))}
     return found
 
 
