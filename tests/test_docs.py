@@ -17,8 +17,7 @@ from vectorstore.alerting.addresses import URLS
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER
-from vectorstore.output.health_history import MAX_ROWS
-from vectorstore.output.health_parquet import COLUMNS
+from vectorstore.output.health_history import COLUMNS, MAX_ROWS
 from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
 from vectorstore.settings import ALIASES, Settings
 
