@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vectorstore import cli_alerts
 from vectorstore.cli_backups import add_commands
 from vectorstore.cli_runs import by_hand
 from vectorstore.errors import VectorkeepError, unforeseen
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("status", _status, "what the store holds, the last run, and what was spent")
     add_commands(add)
+    cli_alerts.add_commands(add)
     return parser
 
 

@@ -12,10 +12,15 @@ _Report = TypeVar("_Report")
 
 
 def by_hand(settings: Settings, verb: str, call: Callable[[], _Report], *, dry_run: bool = False) -> _Report:
-    """What ``call`` returns, with the run in the history; see ``runs.recording``."""
+    """What ``call`` returns, with the run in the history; see ``runs.recording``. Then alerts are judged."""
+    from vectorstore.alerts import after_run
     from vectorstore.runs.recording import recorded
 
-    return recorded(settings, verb, call, by="cli", dry_run=dry_run, note=_say)
+    try:
+        return recorded(settings, verb, call, by="cli", dry_run=dry_run, note=_say)
+    finally:
+        if not dry_run:
+            after_run(settings, _say)
 
 
 def _say(note: str) -> None:
