@@ -52,6 +52,12 @@ def base(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Sce
     return damage.build(tmp_path_factory.mktemp("base"), server)
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Scene:
+    """The same with fewer chunks, for what would take long to rebuild."""
+    return damage.build(tmp_path_factory.mktemp("small"), server, small=True)
+
+
 @pytest.fixture
 def scene(base: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
     """A copy of it, and an empty bill. Removed afterwards: two hundred copies would fill a small disk."""

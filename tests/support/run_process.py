@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -12,21 +14,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import chromadb
-import chromadb.api.rust  # noqa: F401
-
-import vectorstore.adopt
-import vectorstore.drill
-import vectorstore.embedders.openai
-import vectorstore.prune
-import vectorstore.restore
-import vectorstore.run
-import vectorstore.search
-import vectorstore.verify  # noqa: F401
+import vectorstore
 from vectorstore.cli import main
 from vectorstore.documents.tokens import load_encoding
 
+# What Vectorkeep and Chroma import only when it is needed.
+LATE = (
+    "_strptime", "encodings.ascii", "chromadb.api.rust", "chromadb.telemetry.product.posthog", "isal.igzip_lib",
+    "isal.isal_zlib", "numpy.ma", "numpy.random", "pyarrow.compute", "pyarrow.json", "pyarrow.parquet",
+)  # fmt: skip
+for _name in (*LATE, *(each.name for each in pkgutil.walk_packages(vectorstore.__path__, "vectorstore."))):
+    importlib.import_module(_name)
 load_encoding("cl100k_base").encode_ordinary("warm")
+gc.freeze()  # the collector of a forked process would touch, and so copy, all of this
 
 
 def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit: int, die: str) -> None:
