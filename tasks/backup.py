@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, TRIED_AGAIN, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.backup import BackupReport, backup
@@ -34,7 +34,11 @@ def back_up(workspace: str, kind: str, **choice: Any) -> State[Any]:
             backup_pages.publish_backup(settings, report)
 
         report = watched(
-            lambda stop: backup(settings, kind=KINDS[kind], on_step=view.noted(stop), **choice), view.look, made
+            lambda stop: kept(
+                settings, "backup", lambda: backup(settings, kind=KINDS[kind], on_step=view.noted(stop), **choice)
+            ),
+            view.look,
+            made,
         )
     except VectorkeepError as error:
         return stopped_by(error)

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, TRIED_AGAIN, backup_password, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.drill import DrillReport, drill
 from vectorstore.errors import VectorkeepError
@@ -31,10 +31,13 @@ def drill_backup(workspace: str, name: str, scratch: str) -> State[Any]:
             backup_pages.publish_drill(settings, report)
 
         report = watched(
-            lambda stop: drill(settings, name, scratch=folder, password=backup_password(), stop=stop),
+            lambda stop: kept(
+                settings, "drill",
+                lambda: drill(settings, name, scratch=folder, password=backup_password(), stop=stop),
+            ),
             lambda: None,
             ended,
-        )
+        )  # fmt: skip
     except VectorkeepError as error:
         return stopped_by(error)
     return states.after_drill(report)

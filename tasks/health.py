@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 
 from tasks import health_pages, states
 from tasks.artifacts import ProgressBar
-from tasks.runs import HOUR, TRIED_AGAIN, given, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Depth, HealthReport
@@ -36,9 +36,12 @@ def check_store(workspace: str, depth: str, probe: str, verify_content: bool, **
         settings = load_settings(workspace or None)
         view = _View(settings)
         report = watched(
-            lambda stop: health(
-                settings, depth=Depth[depth.upper()], probe=PROBES[probe], verify_content=verify_content,
-                on_progress=view.advanced(stop),
+            lambda stop: kept(
+                settings, "health",
+                lambda: health(
+                    settings, depth=Depth[depth.upper()], probe=PROBES[probe], verify_content=verify_content,
+                    on_progress=view.advanced(stop),
+                ),
             ),
             view.look,
             view.checked,
@@ -57,9 +60,13 @@ def fix_store(
         settings = load_settings(workspace or None, max_cost_usd=given(max_cost_usd))
         view = _View(settings)
         report = watched(
-            lambda stop: fix(
-                settings, depth=Depth[depth.upper()], probe=PROBES[probe], verify_content=verify_content,
-                dry_run=dry_run, max_deletes=given(max_deletes), stop=stop, on_progress=view.advanced(stop),
+            lambda stop: kept(
+                settings, "fix",
+                lambda: fix(
+                    settings, depth=Depth[depth.upper()], probe=PROBES[probe], verify_content=verify_content,
+                    dry_run=dry_run, max_deletes=given(max_deletes), stop=stop, on_progress=view.advanced(stop),
+                ),
+                dry_run=dry_run,
             ),
             view.look,
             view.mended,

@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, TRIED_AGAIN, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.backup_text import prune_text
@@ -28,7 +28,11 @@ def prune_backups(workspace: str, dry_run: bool) -> State[Any]:
             get_run_logger().info(prune_text(report))
             backup_pages.publish_prune(settings, report)
 
-        report = watched(lambda stop: prune(settings, dry_run=dry_run), lambda: None, ended)
+        report = watched(
+            lambda stop: kept(settings, "prune", lambda: prune(settings, dry_run=dry_run), dry_run=dry_run),
+            lambda: None,
+            ended,
+        )
     except VectorkeepError as error:
         return stopped_by(error)
     return states.after_prune(report)

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, TRIED_AGAIN, backup_password, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
@@ -34,12 +34,16 @@ def restore_backup(workspace: str, name: str, into: str, **choice: Any) -> State
             backup_pages.publish_restore(settings, report)
 
         report = watched(
-            lambda stop: restore(
-                settings, name, into=folder, password=backup_password(), on_step=view.noted(stop), **choice
+            lambda stop: kept(
+                settings, "restore",
+                lambda: restore(
+                    settings, name, into=folder, password=backup_password(), on_step=view.noted(stop), **choice
+                ),
+                dry_run=choice.get("dry_run", False),
             ),
             view.look,
             ended,
-        )
+        )  # fmt: skip
     except VectorkeepError as error:
         return stopped_by(error)
     return states.after_restore(report)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from prefect import State, Task
 from prefect.client.schemas.objects import TaskRun
@@ -13,7 +14,10 @@ from prefect.runtime import deployment
 from tasks import states
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.errors import EmbeddingFailed, Locked, QuotaExhausted, VectorkeepError
+from vectorstore.runs.recording import recorded
+from vectorstore.settings import Settings
 
+_Report = TypeVar("_Report")
 HOUR = 3600.0
 BACKUP = r"backup_\d{8}_\d{6}(\.tar\.gz(\.age)?)?"  # a backup's name or its file's, for a form's pattern
 
@@ -43,6 +47,11 @@ TRIED_AGAIN: dict[str, Any] = {
     "retry_condition_fn": is_transient,
 }
 """Of a task: what is tried again, and when."""
+
+
+def kept(settings: Settings, verb: str, call: Callable[[], _Report], *, dry_run: bool = False) -> _Report:
+    """What ``call`` returns, with the run in Vectorkeep's own history; called in the thread that does the work."""
+    return recorded(settings, verb, call, by="prefect", dry_run=dry_run, note=get_run_logger().warning)
 
 
 def given(value: float) -> Any:

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from tasks import states, update_pages
 from tasks.artifacts import ProgressBar
-from tasks.runs import HOUR, TRIED_AGAIN, given, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.render import plan_text, preview_text, update_text
@@ -43,9 +43,12 @@ def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **ch
     try:
         settings = load_settings(workspace or None, max_cost_usd=given(max_cost_usd))
         report = watched(
-            lambda stop: update(
-                settings, max_deletes=given(max_deletes), stop=stop,
-                on_plan=view.planned, on_progress=view.advanced, **choice,
+            lambda stop: kept(
+                settings, "update",
+                lambda: update(
+                    settings, max_deletes=given(max_deletes), stop=stop,
+                    on_plan=view.planned, on_progress=view.advanced, **choice,
+                ),
             ),
             view.look,
             view.ended,

@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, TRIED_AGAIN, backup_password, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
@@ -32,9 +32,12 @@ def verify_backups(workspace: str, name: str, level: str, offsite: bool) -> Stat
             backup_pages.publish_verify(settings, report)
 
         report = watched(
-            lambda stop: verify(
-                settings, name, level=level, offsite=offsite, password=backup_password(), stop=stop,
-                on_step=view.noted(stop),
+            lambda stop: kept(
+                settings, "verify",
+                lambda: verify(
+                    settings, name, level=level, offsite=offsite, password=backup_password(), stop=stop,
+                    on_step=view.noted(stop),
+                ),
             ),
             view.look,
             looked,

@@ -34,6 +34,7 @@ JOBS: dict[str, list[str]] = {
     "deep": ["health --depth deep --verify-content"],
     "drill": ["drill"],
     "offsite": ["backup --offsite"],
+    "alerts": ["alerts"],
 }
 CRON = {
     {"update nightly": "nightly", "update daytime": "update"}.get(f"{name} {schedule['slug']}", name): schedule["cron"]
@@ -225,5 +226,5 @@ class TestKubernetes:
             plain = {entry["name"] for entry in container["env"] if "value" in entry}
             secret = {entry["name"]: entry["valueFrom"] for entry in container["env"] if "valueFrom" in entry}
             assert plain == {"VECTORKEEP_WORKSPACE"}
-            assert secret.keys() == {"OPENAI_API_KEY"}
-            assert secret["OPENAI_API_KEY"]["secretKeyRef"]["name"] == "vectorkeep"
+            assert secret.keys() == {"OPENAI_API_KEY", "VECTORKEEP_ALERT_URLS"}
+            assert {source["secretKeyRef"]["name"] for source in secret.values()} == {"vectorkeep"}

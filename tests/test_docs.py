@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from vectorstore import cli, errors, progress
+from vectorstore.alerting import URLS
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER
-from vectorstore.output.health_history import MAX_ROWS
-from vectorstore.output.health_parquet import COLUMNS
+from vectorstore.output.health_history import COLUMNS, MAX_ROWS
 from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
 from vectorstore.settings import ALIASES, Settings
 
@@ -62,7 +62,7 @@ def _as_toml(value: object) -> str:
 
 
 def test_every_environment_variable_that_is_named_exists() -> None:
-    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_", PASSWORD}
+    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_", PASSWORD, URLS}
     named = {match for text in PAGES.values() for match in re.findall(r"VECTORKEEP_[A-Z_]*", text)}
     assert named <= names
     for alias in ALIASES.values():
@@ -73,7 +73,7 @@ def test_every_command_and_flag_is_described() -> None:
     described = re.search(r"(?s)\n## Commands\n(.*?)\n## ", README)
     assert described
     commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    assert set(re.findall(r"\| `vectorkeep (\w+)", described[1])) == set(commands)
+    assert set(re.findall(r"\| `vectorkeep ([\w-]+)", described[1])) == set(commands)
     flags = {flag for command in commands.values() for a in command._actions for flag in a.option_strings}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", described[1])) == flags - {"-h", "--help"}
 

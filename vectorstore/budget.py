@@ -53,6 +53,7 @@ class Budget:
         self._run, self._model, self._price, self._clock = run, model, picousd_per_token, clock
         self._caps = {"run": _picousd(cap_run_usd), "day": _picousd(cap_day_usd)}
         self._lock = threading.Lock()
+        self.requests = 0  # that were let through
         self._path, self._db = path, _open(path)
 
     def reserve(self, tokens: int, texts: int) -> Reservation:
@@ -74,6 +75,7 @@ class Budget:
                 (self._run, day, now, os.getpid(), self._model, texts, billed, cost),
             )
             self._add(db, day, cost, billed)
+            self.requests += 1
             return Reservation(self, int(cursor.lastrowid or 0), day, billed)
 
     def spent(self) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vectorstore import cli_backups, cli_serve
+from vectorstore import cli_alerts, cli_backups, cli_serve
+from vectorstore.cli_runs import by_hand
 from vectorstore.errors import VectorkeepError, unforeseen
 from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
 
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("status", _status, "what the store holds, the last run, and what was spent")
     cli_backups.add_commands(add)
+    cli_alerts.add_commands(add)
     cli_serve.add_commands(add)
     return parser
 
@@ -178,7 +180,10 @@ def _update(arguments: argparse.Namespace) -> int:
             if not arguments.json and not plan.nothing_to_do:
                 print(plan_text(plan))
 
-        report = update(settings, on_plan=on_plan, on_progress=advance, stop=stop, **_choice(arguments))
+        report = by_hand(
+            settings, "update",
+            lambda: update(settings, on_plan=on_plan, on_progress=advance, stop=stop, **_choice(arguments)),
+        )  # fmt: skip
     if arguments.json:
         _print_json(report.to_dict())
     else:
@@ -199,9 +204,12 @@ def _health(arguments: argparse.Namespace) -> int:
     if arguments.fix:
         return _fix(arguments, settings)
     with bar(quiet=arguments.json) as advance:
-        report = health(
-            settings, depth=Depth[arguments.depth.upper()], probe=arguments.probe or None, seed=arguments.seed,
-            verify_content=arguments.verify_content, on_progress=advance,
+        report = by_hand(
+            settings, "health",
+            lambda: health(
+                settings, depth=Depth[arguments.depth.upper()], probe=arguments.probe or None, seed=arguments.seed,
+                verify_content=arguments.verify_content, on_progress=advance,
+            ),
         )  # fmt: skip
     notes = keep_report(settings, report, arguments.output)
     if arguments.json:
@@ -222,10 +230,14 @@ def _fix(arguments: argparse.Namespace, settings: Settings) -> int:
 
     stop = _stop_on_signals()
     with bar(quiet=arguments.json) as advance:
-        report = fix(
-            settings, depth=Depth[arguments.depth.upper()], dry_run=arguments.dry_run,
-            backup=not arguments.no_backup, max_deletes=arguments.max_deletes,
-            verify_content=arguments.verify_content, probe=arguments.probe or None, on_progress=advance, stop=stop,
+        report = by_hand(
+            settings, "fix",
+            lambda: fix(
+                settings, depth=Depth[arguments.depth.upper()], dry_run=arguments.dry_run,
+                backup=not arguments.no_backup, max_deletes=arguments.max_deletes,
+                verify_content=arguments.verify_content, probe=arguments.probe or None, on_progress=advance, stop=stop,
+            ),
+            dry_run=arguments.dry_run,
         )  # fmt: skip
     notes = keep_report(settings, report.after or report.before, arguments.output)
     if arguments.json:
@@ -245,10 +257,14 @@ def _adopt(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     stop = _stop_on_signals()
     with bar(quiet=arguments.json) as advance:
-        report = adopt(
-            settings, collections=arguments.collection, document_key=arguments.document_key,
-            order_key=arguments.order_key, accept_prefixed=arguments.accept_prefixed, dry_run=arguments.dry_run,
-            on_progress=advance, stop=stop,
+        report = by_hand(
+            settings, "adopt",
+            lambda: adopt(
+                settings, collections=arguments.collection, document_key=arguments.document_key,
+                order_key=arguments.order_key, accept_prefixed=arguments.accept_prefixed, dry_run=arguments.dry_run,
+                on_progress=advance, stop=stop,
+            ),
+            dry_run=arguments.dry_run,
         )  # fmt: skip
     if arguments.json:
         _print_json(report.to_dict())

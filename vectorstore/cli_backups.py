@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vectorstore.backups.encryption import PASSWORD
+from vectorstore.cli_runs import by_hand
 from vectorstore.errors import ConfigurationError
 from vectorstore.settings import Settings, load_settings
 
@@ -72,10 +73,14 @@ def _backup(arguments: argparse.Namespace) -> int:
     from vectorstore.backup import backup
     from vectorstore.output.backup_text import backup_text, step_bar
 
+    settings = _settings(arguments)
     with step_bar(quiet=arguments.json) as on_step:
-        report = backup(
-            _settings(arguments), kind=arguments.kind, cache=arguments.cache, selective=arguments.selective,
-            include_sensitive=arguments.include_sensitive, offsite=arguments.offsite, on_step=on_step,
+        report = by_hand(
+            settings, "backup",
+            lambda: backup(
+                settings, kind=arguments.kind, cache=arguments.cache, selective=arguments.selective,
+                include_sensitive=arguments.include_sensitive, offsite=arguments.offsite, on_step=on_step,
+            ),
         )  # fmt: skip
     return _show(arguments, report, backup_text)
 
@@ -135,10 +140,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     from vectorstore.output.backup_text import step_bar, verify_text
     from vectorstore.verify import verify
 
+    settings = _settings(arguments)
     with step_bar(quiet=arguments.json) as on_step:
-        report = verify(
-            _settings(arguments), arguments.name, level=arguments.level, offsite=arguments.offsite,
-            password=os.environ.get(PASSWORD), on_step=on_step,
+        report = by_hand(
+            settings, "verify",
+            lambda: verify(
+                settings, arguments.name, level=arguments.level, offsite=arguments.offsite,
+                password=os.environ.get(PASSWORD), on_step=on_step,
+            ),
         )  # fmt: skip
     return _show(arguments, report, verify_text)
 
@@ -148,12 +157,17 @@ def _restore(arguments: argparse.Namespace) -> int:
     from vectorstore.restore import restore
 
     settings = _settings(arguments)
+    password = _password(settings)
     with step_bar(quiet=arguments.json) as on_step:
-        report = restore(
-            settings, arguments.name, into=arguments.into, collections=arguments.collection, undo=arguments.undo,
-            dry_run=arguments.dry_run, offsite=arguments.offsite, safety=not arguments.no_safety_backup,
-            accept_findings=arguments.accept_findings, include_sensitive=arguments.include_sensitive,
-            password=_password(settings), on_step=on_step,
+        report = by_hand(
+            settings, "restore",
+            lambda: restore(
+                settings, arguments.name, into=arguments.into, collections=arguments.collection, undo=arguments.undo,
+                dry_run=arguments.dry_run, offsite=arguments.offsite, safety=not arguments.no_safety_backup,
+                accept_findings=arguments.accept_findings, include_sensitive=arguments.include_sensitive,
+                password=password, on_step=on_step,
+            ),
+            dry_run=arguments.dry_run,
         )  # fmt: skip
     return _show(arguments, report, restore_text)
 
@@ -163,10 +177,12 @@ def _drill(arguments: argparse.Namespace) -> int:
     from vectorstore.output.backup_text import drill_text, step_bar
 
     settings = _settings(arguments)
+    password = _password(settings)
     with step_bar(quiet=arguments.json) as on_step:
-        report = drill(
-            settings, arguments.name, scratch=arguments.scratch, password=_password(settings), on_step=on_step
-        )
+        report = by_hand(
+            settings, "drill",
+            lambda: drill(settings, arguments.name, scratch=arguments.scratch, password=password, on_step=on_step),
+        )  # fmt: skip
     return _show(arguments, report, drill_text)
 
 
@@ -174,7 +190,9 @@ def _prune(arguments: argparse.Namespace) -> int:
     from vectorstore.output.backup_text import prune_text
     from vectorstore.prune import prune
 
-    return _show(arguments, prune(_settings(arguments), dry_run=arguments.dry_run), prune_text)
+    settings = _settings(arguments)
+    report = by_hand(settings, "prune", lambda: prune(settings, dry_run=arguments.dry_run), dry_run=arguments.dry_run)
+    return _show(arguments, report, prune_text)
 
 
 def _keygen(arguments: argparse.Namespace) -> int:

@@ -124,15 +124,18 @@ class Ledger:
     Args:
         path: the file; made and migrated unless ``readonly``.
         readonly: leave every byte and the folder as they are. A missing file reads as an empty ledger.
+        patience_s: with ``readonly``, how long to wait for a writer's commit.
 
     Raises:
         Damaged: the file is no ledger, is torn, or was written by a newer version.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, readonly: bool = False, patience_s: float = 60.0, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path, self._clock, self._write_ahead = path, clock, False
         with self._guarded():
-            self._db = _open_readonly(path) if readonly else _open(path)
+            self._db = _open_readonly(path, patience_s) if readonly else _open(path)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -582,12 +585,12 @@ def _checked_version(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def _open_readonly(path: Path) -> sqlite3.Connection:
+def _open_readonly(path: Path, patience_s: float) -> sqlite3.Connection:
     if not path.exists():
         db = sqlite3.connect(":memory:", isolation_level=None)
         _migrate(db, path)
         return db
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, isolation_level=None)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=patience_s, isolation_level=None)
     try:
         if _checked_version(db, path) == len(MIGRATIONS):
             return db

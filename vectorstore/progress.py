@@ -36,6 +36,7 @@ class Progress:
     chunks_repaired: int = 0
     tokens_embedded: int = 0
     tokens_billed: int = 0
+    requests: int = 0
     cost_usd: float = 0.0
     failed: int = 0
     last_document: str = ""

@@ -226,6 +226,7 @@ class Run:
         picousd, tokens = self._budget.spent()
         with self._progress.lock:
             self._progress.cost_usd, self._progress.tokens_billed = usd(picousd), tokens
+            self._progress.requests = self._budget.requests
 
     def _evict(self) -> None:
         """Once a day: which vectors are needed takes a pass over the ledger."""

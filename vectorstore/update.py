@@ -41,6 +41,7 @@ class UpdateReport:
         failures: document or folder -> reason; tried again by the next run.
         notes: what else a person should know: repairs, a damaged cache.
         tokens_billed, cost_usd: as the provider reported; what is uncertain is counted as spent.
+        requests: sent to a provider that bills, those that failed among them.
     """
 
     run: str
@@ -59,6 +60,7 @@ class UpdateReport:
     chunks_repaired: int = 0
     tokens_embedded: int = 0
     tokens_billed: int = 0
+    requests: int = 0
     cost_usd: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -19,13 +19,16 @@ import pytest
 from tests.support.health_reports import STARTED, make_collections, make_report, many_faults
 from tests.support.workspaces import digests
 from vectorstore.findings import CollectionHealth, Findings, HealthReport
+from vectorstore.histories.lines import locked
+from vectorstore.histories.parquet import Unreadable
 from vectorstore.output import health_history
-from vectorstore.output.health_history import FILE, LINES, MAX_AGE_S, MAX_RUN_ROWS, append, read, rows_of
-from vectorstore.output.health_parquet import COLUMNS, Unreadable, load, save, schema, table_of
+from vectorstore.output.health_history import COLUMNS, LOG, MAX_AGE_S, MAX_RUN_ROWS, append, read, rows_of
 from vectorstore.output.health_totals import totals
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400
+FILE, LINES = LOG.file, LOG.lines
+load, save, schema, table_of = LOG.format.load, LOG.format.save, LOG.format.schema, LOG.format.table_of
 
 
 def report(number: int, depth: str = "standard", **values: Any) -> HealthReport:
@@ -239,10 +242,8 @@ def test_any_flipped_byte_is_seen_before_a_parser_sees_the_file(tmp_path: Path) 
             load(tmp_path / FILE)
 
 
-def test_a_file_of_a_newer_version_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as newer:
-        newer.setattr("vectorstore.output.health_parquet.VERSION", 2)
-        save(tmp_path / FILE, table_of(rows_of(report(0))))
+def test_a_file_of_a_newer_version_is_kept_aside(tmp_path: Path) -> None:
+    replace(LOG.format, version=2).save(tmp_path / FILE, table_of(rows_of(report(0))))
     assert "of another version of Vectorkeep" in read(tmp_path).notes[0]
     (note,) = append(tmp_path, report(1))
     assert "of another version of Vectorkeep: it is kept as" in note
@@ -349,10 +350,10 @@ print(note)
 
 
 def test_a_lock_that_is_not_freed_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_history, "LOCK_WAIT_S", 0.1)
-    with health_history._locked(tmp_path / health_history.LOCK):
+    monkeypatch.setattr("vectorstore.histories.lines.LOCK_WAIT_S", 0.1)
+    with locked(tmp_path / "health_history.lock"):
         (note,) = append(tmp_path, report(0))
-    assert "another check holds its lock" in note
+    assert "another run holds its lock" in note
     assert append(tmp_path, report(1)) == []
 
 
