@@ -88,7 +88,7 @@ class Desk:
         if automations.returncode:
             raise VectorkeepError(f"the automations were not installed: {error.strip()[-500:]}")
         installed = json.loads(out)
-        say("alerts", f"{len(installed['automations'])} automations")
+        say("alerts", f"automations: {', '.join(each['name'].partition(': ')[2] for each in installed['automations'])}")
         for note in installed["notes"]:
             say("", note)
         self._say_what_is_next()

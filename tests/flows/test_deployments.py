@@ -45,6 +45,18 @@ def test_the_timetable() -> None:
         assert all(each["timezone"] == "UTC" for each in schedules)
 
 
+def test_the_page_has_the_timetable() -> None:
+    page = (ROOT / "docs" / "prefect.md").read_text()
+    described = dict(re.findall(r"(?m)^\| `(\w+/\w+)` \| (.*?) \|", page))
+    expected = {
+        f"{deployment['entrypoint'].partition(':')[2]}/{name}": ", ".join(
+            f"`{cron}`" for cron in TIMETABLE[name].values()
+        )
+        for name, deployment in DEPLOYMENTS.items()
+    }
+    assert described == {name: crons or "never" for name, crons in expected.items()}
+
+
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 class TestEach:
     def test_is_named_described_and_tagged(self, name: str) -> None:

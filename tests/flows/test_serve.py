@@ -109,6 +109,17 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
+def pause(served: Served, name: str) -> None:
+    """As the UI does: its schedule's switch."""
+    (deployment,) = (each for each in served.api.deployments() if each["name"] == name)
+    (schedule,) = deployment["schedules"]
+    served.api.ask("PATCH", f"/deployments/{deployment['id']}/schedules/{schedule['id']}", {"active": False})
+
+
+def paused(deployment: Any) -> bool:
+    return any(not schedule["active"] for schedule in deployment["schedules"])
+
+
 def begun(served: Served) -> str:
     """An update that has paid for something and goes on for a while."""
     before = paid(served)
@@ -140,6 +151,8 @@ def test_serves_whatever_is_killed_and_leaves_nothing(served: Served, tmp_path: 
     other = subprocess.run(elsewhere, env=served.environment, cwd=ROOT, capture_output=True, text=True)
     assert (other.returncode, f"is for the workspace {served.root}" in other.stderr) == (2, True)
 
+    pause(served, "offsite")
+
     # Worker and flow at once: nobody tells the server.
     run = begun(served)
     for pid in [children_of(served.process.pid)[-1], *run_processes(str(served.root))[run]]:
@@ -155,6 +168,7 @@ def test_serves_whatever_is_killed_and_leaves_nothing(served: Served, tmp_path: 
     wait_until(lambda: gone(everything), 10)
     served.start()
     assert served.state(run)["name"] == "Crashed"
+    assert [each["name"] for each in served.api.deployments() if paused(each)] == ["offsite"], "as it was"
     assert served.ended(served.begin("update", max_cost_usd=0)) == "Capped", "the next run runs within a minute"
 
     # Stopped: the run ends at the end of its batch, and keeps what it paid for.
