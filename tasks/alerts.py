@@ -20,7 +20,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed
 
 from tasks.artifacts import publish_page
-from tasks.pages import LONGEST, escaped, facts, one_line, page, section, table
+from tasks.pages import escaped, facts, page, prose, section, table
 from tasks.runs import TRIED_AGAIN, stopped_by
 from vectorstore.alerting.addresses import from_environment
 from vectorstore.alerting.notice import Notice
@@ -70,10 +70,7 @@ HOOKS: Any = {
 
 def alerts_page(report: AlertsReport) -> str:
     """Markdown."""
-    rows = (
-        [each.severity, escaped(each.key), escaped(one_line(each.message, LONGEST)), escaped(each.hint)]
-        for each in report.active
-    )
+    rows = ([each.severity, escaped(each.key), prose(each.message), prose(each.hint)] for each in report.active)
     told = {
         "told fired": escaped(", ".join(each.key for each in report.fired)),
         "told resolved": escaped(", ".join(each.key for each in report.resolved)),

@@ -25,7 +25,7 @@ TIMETABLE: dict[str, dict[str, str]] = {
     "deep": {"monthly": "0 5 1 * *"},
     "drill": {"monthly": "0 6 1 * *"},
     "offsite": {"monthly": "0 7 1 * *"},
-    "alerts": {"hourly": "15 * * * *"},
+    "alerts": {"hourly": "30 * * * *"},
     "restore": {},
     "recover": {},
     "maintain": {},

@@ -190,7 +190,7 @@ def test_the_scheduler_makes_the_coming_runs_at_their_times(prefect: Prefect) ->
     times: dict[str, set[str]] = {}
     for run in prefect.ask("POST", "/flow_runs/filter", scheduled):
         times.setdefault(timed[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
-    assert {when[3:] for when in times.pop("alerts")} == {"15"}
+    assert {when[3:] for when in times.pop("alerts")} == {"30"}
     assert times == {
         "update": {"03:00", "09:00", "15:00", "21:00"}, "backup": {"02:00"}, "prune": {"02:30"}, "verify": {"04:00"},
         "fix": {"05:00"}, "deep": {"05:00"}, "drill": {"06:00"}, "offsite": {"07:00"},
