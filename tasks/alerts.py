@@ -20,8 +20,8 @@ from prefect.settings import get_current_settings
 from prefect.states import Completed
 
 from tasks.artifacts import publish_page
-from tasks.pages import LONGEST, escaped, facts, one_line, page, section, table
-from tasks.runs import is_transient, stopped_by
+from tasks.pages import escaped, facts, page, prose, section, table
+from tasks.runs import TRIED_AGAIN, stopped_by
 from vectorstore.alerting.addresses import from_environment
 from vectorstore.alerting.notice import Notice
 from vectorstore.alerts import AlertsReport, alerts
@@ -39,10 +39,7 @@ HOOK_S, SENDING_S = 10.0, 7.0
 _log = get_logger("tasks.alerts")
 
 
-@task(
-    name="alerts", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="alerts", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=300, **TRIED_AGAIN)
 def check_alerts(workspace: str) -> State[Any]:
     """Judge now and tell; it fails only if the check itself does."""
     try:
@@ -73,10 +70,7 @@ HOOKS: Any = {
 
 def alerts_page(report: AlertsReport) -> str:
     """Markdown."""
-    rows = (
-        [each.severity, escaped(each.key), escaped(one_line(each.message, LONGEST)), escaped(each.hint)]
-        for each in report.active
-    )
+    rows = ([each.severity, escaped(each.key), prose(each.message), prose(each.hint)] for each in report.active)
     told = {
         "told fired": escaped(", ".join(each.key for each in report.fired)),
         "told resolved": escaped(", ".join(each.key for each in report.resolved)),

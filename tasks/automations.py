@@ -41,7 +41,7 @@ BLOCK = "vectorkeep-alert"
 JUDGED_WITHIN, LATE_AFTER, SILENT_AFTER = timedelta(minutes=2), timedelta(minutes=15), timedelta(hours=26)
 LEAST_HEARTBEATS = 3
 RUNS, WORKSPACES = "prefect.flow-run.*", "vectorkeep.workspace.*"
-_ENDED_BADLY = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Capped", "Refused", "TimedOut")}
+_ENDED_BADLY = {f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "Capped", "Refused", "Locked", "TimedOut")}
 _BEGUN = {
     f"prefect.flow-run.{name}"
     for name in ("Pending", "Running", "Cancelling", "Cancelled", "Completed", "Failed", "Crashed")

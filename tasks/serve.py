@@ -7,6 +7,7 @@ What dies is started again; runs whose process was killed are ended, so that non
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -75,7 +76,22 @@ class Desk:
         self.worker.start()
         self._wait("the work pool", lambda: self.api.ask("GET", f"/work_pools/{POOL}"), self.worker)
         say("worker", f"started; its log: {self.worker.log}")
-        self._deploy()
+        automations = subprocess.Popen(
+            [sys.executable, "-m", "tasks.automations", "--json"], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        try:
+            self._deploy()
+            out, error = automations.communicate()
+        finally:
+            automations.kill()
+        if automations.returncode:
+            raise VectorkeepError(f"the automations were not installed: {error.strip()[-500:]}")
+        installed = json.loads(out)
+        say("alerts", f"automations: {', '.join(each['name'].partition(': ')[2] for each in installed['automations'])}")
+        for note in installed["notes"]:
+            say("", note)
+        self._say_what_is_next()
 
     def keep(self) -> None:
         """Until it is stopped: what dies is started again, and runs that were killed are ended."""
@@ -160,7 +176,6 @@ class Desk:
         )  # fmt: skip
         if done.returncode:
             raise VectorkeepError(f"`prefect deploy` failed: {done.stdout[-2000:]}", "mend prefect.yaml")
-        self._say_what_is_next()
 
     def _deployments(self, active: dict[tuple[str, str], bool]) -> dict[str, Any]:
         """``prefect.yaml``, for this workspace; a schedule that was paused in the UI stays paused."""

@@ -83,15 +83,12 @@ def alerts(
         return AlertsReport([], dry_run=not send)
     given = places.from_environment() if addresses is None else tuple(addresses)
     notes: list[str] = []
-    active: list[Alert] = []
 
     def look() -> list[Alert]:
         if send:
             settle(settings, notes.append)
-        runs, odd = read(settings.hashes)
-        notes.extend(odd)
-        active[:] = judge(settings, runs, gather(settings, runs, clock(), notes))
-        return active
+        runs, notes[:] = read(settings.hashes)
+        return judge(settings, runs, gather(settings, runs, clock(), notes))
 
     labels = [*places.labels(given), *sinks]
     if send and labels:
@@ -100,7 +97,7 @@ def alerts(
         told = would_tell(settings, look(), labels, clock())
     fired, resolved = (told.fired, told.resolved) if labels else ([], [])
     took = time.monotonic() - began
-    return AlertsReport(active, fired, resolved, labels, [*notes, *told.notes], not send, took)
+    return AlertsReport(told.active, fired, resolved, labels, [*notes, *told.notes], not send, took)
 
 
 def try_addresses(settings: Settings, addresses: Sequence[str] | None = None) -> dict[str, str]:

@@ -99,7 +99,7 @@ def test_addresses_may_be_in_a_secret_block_and_show_nowhere(failing: Workspace,
         assert run(update, failing).is_failed()
         shown = Shown(run(alerts, failing))
         assert webhook.titles == ["Vectorkeep FAIL: error rate"]
-        assert "json://127.0.0.1" in shown.artifact("vectorkeep-alerts")
+        assert "//127.0.0.1, prefect events" in shown.artifact("vectorkeep-alerts")
         (fired,) = events_of(failing, FIRED, count=1)
         assert "s3cr3t-t0ken" not in str([fired, shown.artifacts, shown.run])
     finally:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from tasks.automations import main
 from tests.flows.conftest import Workspace
 from tests.flows.test_server import ROOT, Prefect, wait_until
 from tests.support.receivers import Webhook, serving
@@ -127,10 +127,7 @@ def beat(server: Server, run: str) -> None:
     server.ask("POST", "/events", [event])
 
 
-def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.automations"], cwd=ROOT, capture_output=True, text=True,
-        env={**environment, "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert (done.returncode, "PREFECT_API_URL is not set" in done.stderr) == (2, True)
+def test_without_a_server_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main([]) == 2
+    assert "PREFECT_API_URL is not set" in capsys.readouterr().err

@@ -69,7 +69,9 @@ def test_bad_backups_are_failures_that_name_them() -> None:
     found = of_report(VerifyReport("bad", 6, 1.0, [good, bad]))
     assert (found["state"], found["exit_code"], found["name"]) == ("failed", 6, "b2")
     assert found["message"] == "1 of 2 do not verify, b2 first: torn"
-    assert of_report(VerifyReport("verified", 0, 1.0, [good])) == {"state": "completed", "exit_code": 0, "name": "b1"}
+    assert of_report(VerifyReport("verified", 0, 1.0, [good])) == {
+        "state": "completed", "exit_code": 0, "name": "b1", "detail": "deep",
+    }  # fmt: skip
     drilled = of_report(DrillReport("failed", 6, 1.0, "b3", message="does not open"))
     assert (drilled["state"], drilled["name"], drilled["error"]) == ("failed", "b3", "BadBackup")
 

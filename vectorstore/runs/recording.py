@@ -103,6 +103,16 @@ class _Run:
             self._note(f"the run is not in the history: {error}")
         if self._marker:
             self._marker.remove()
+        if self._settings.metrics_file:
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        from vectorstore.runs.metrics import write_metrics
+
+        try:
+            write_metrics(self._settings)
+        except Exception as error:  # as above
+            self._note(f"the metrics are not written: {error}")
 
     def _begin(self) -> None:
         hashes = self._settings.hashes
@@ -155,6 +165,6 @@ def _surroundings(settings: Settings) -> Figures:
 
 
 def _record(figures: Figures) -> RunRecord:
-    texts = {name: fit_to_keep(figures.get(name) or "") for name in ("error", "message", "name")}
+    texts = {name: fit_to_keep(figures.get(name) or "") for name in ("error", "message", "name", "detail")}
     exact = {name: round(value, 6) for name, value in figures.items() if isinstance(value, float)}
     return RunRecord(**figures | exact | texts)
