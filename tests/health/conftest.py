@@ -58,9 +58,14 @@ def small(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Sc
     return damage.build(tmp_path_factory.mktemp("small"), server, small=True)
 
 
+def copied(scene: Scene, server: ServerProcess, folder: Path) -> Iterator[Scene]:
+    """For a fixture: a copy, and an empty bill. Removed afterwards: two hundred copies would fill a small disk."""
+    server.control(reset=True)
+    yield damage.copy(scene, folder / "workspace")
+    shutil.rmtree(folder / "workspace")
+
+
 @pytest.fixture
 def scene(base: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
-    """A copy of it, and an empty bill. Removed afterwards: two hundred copies would fill a small disk."""
-    server.control(reset=True)
-    yield damage.copy(base, tmp_path / "workspace")
-    shutil.rmtree(tmp_path / "workspace")
+    """A workspace to be damaged, and an empty bill."""
+    yield from copied(base, server, tmp_path)

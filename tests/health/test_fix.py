@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.health.conftest import copied
 from tests.support import damage as kit
 from tests.support.damage import DAMAGES, Scene
 from tests.support.looking import Call, look, named, rows_of, traces
@@ -41,9 +42,7 @@ def origin(request: pytest.FixtureRequest, small: Scene) -> Scene:
 
 @pytest.fixture
 def scene(origin: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
-    server.control(reset=True)
-    yield kit.copy(origin, tmp_path / "workspace")
-    shutil.rmtree(tmp_path / "workspace")
+    yield from copied(origin, server, tmp_path)
 
 
 def start(scene: Scene, die: str = "", **options: object) -> Call:
