@@ -217,6 +217,8 @@ def test_the_port_is_of_this_machine_only_and_0_turns_it_off(settings: Settings)
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port}"):
             MetricsServer(settings, port).start()
+    with pytest.raises(ConfigurationError, match="port 70000"):
+        MetricsServer(settings, 70_000).start()
     server = MetricsServer(settings, 0)
     server.start()
     assert server._server and server._server.server_address[0] == "127.0.0.1"
