@@ -66,6 +66,12 @@ def test_a_blip_few_runs_and_milliseconds_are_no_regression() -> None:
     assert slower_by([0.01, 0.011] * 10 + [0.1] * 5, [5] * 25, 5) is None
 
 
+def test_uneven_runs_are_rarely_called_slower() -> None:
+    chance = random.Random(4)
+    histories = [[chance.lognormvariate(1, 0.5) for _ in range(30)] for _ in range(400)]
+    assert sum(slower_by(each, [1] * 30, 5) is not None for each in histories) <= 8
+
+
 def runs(days: int = 30, **figures: list[float]) -> list[RunRecord]:
     """An update a day."""
     return [
