@@ -6,6 +6,7 @@ from typing import Annotated
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.drill import drill_backup, run_name
 from tasks.runs import BACKUP
@@ -18,6 +19,7 @@ from tasks.states import own
     " workspace is not touched.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def drill(
     name: Annotated[str, Field(pattern=f"^({BACKUP})?$")] = "",
@@ -27,9 +29,9 @@ def drill(
     """Prove that a backup restores.
 
     Args:
-        name: Which one, such as backup_20261121_020000. Empty: whose turn it is: the newest that was never drilled,
-            else the one whose drill is longest ago. Encrypted ones have no turn unless the worker has the password of
-            their key in its environment.
+        name: Which one, such as backup_20261121_020000. Empty: whose turn it is: of those never drilled the newest and
+            the oldest in turn, else the one whose drill is longest ago. Encrypted ones have no turn unless the worker
+            has the password of their key in its environment.
         scratch: A folder with room for the unpacked backup; a relative path is one in the workspace. Empty: the folder
             of the backups.
         workspace: The folder that holds vectorkeep.toml. Empty: the folder that the run starts in.

@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
+from tasks.health import check_store
 from tasks.states import own
+from tasks.steps import summed_up
 from tasks.update import plan_documents, run_name, update_documents
 
 
@@ -17,6 +20,7 @@ from tasks.update import plan_documents, run_name, update_documents
     " never spends past a cap. With `dry_run` it only shows what it would do and cost.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def update(
     dry_run: bool = False,
@@ -26,6 +30,7 @@ def update(
     max_cost_usd: Annotated[float, Field(ge=-1)] = -1,
     max_deletes: Annotated[int, Field(ge=-1)] = -1,
     verify_content: bool = False,
+    then_health: Literal["no", "quick", "standard", "deep"] = "no",
     workspace: str = "",
 ) -> State:
     """Bring the vector store in step with its documents.
@@ -41,15 +46,19 @@ def update(
             on. 0: pay nothing. -1: the cap set in vectorkeep.toml.
         max_deletes: Refuse the run if more documents than this would be deleted. -1: the share set in vectorkeep.toml.
         verify_content: Read every document, even where size and times say that it is unchanged.
+        then_health: After an update, however it ended, check the store's health this far; the run ends in the worse
+            state of the two. Not after a dry run.
         workspace: The folder that holds vectorkeep.toml. Empty: the folder that the run starts in.
     """
     run = plan_documents if dry_run else update_documents
-    return own(
-        run(
-            workspace=workspace, max_cost_usd=max_cost_usd, max_deletes=max_deletes, mode=mode,
-            collections=collections, doc_keys=doc_keys, verify_content=verify_content, return_state=True,
-        )
+    done = run(
+        workspace=workspace, max_cost_usd=max_cost_usd, max_deletes=max_deletes, mode=mode,
+        collections=collections, doc_keys=doc_keys, verify_content=verify_content, return_state=True,
     )  # fmt: skip
+    if dry_run or then_health == "no":
+        return own(done)
+    checked = check_store(workspace=workspace, depth=then_health, probe="auto", verify_content=False, return_state=True)
+    return summed_up({"update": done, "health": checked})
 
 
 if __name__ == "__main__":

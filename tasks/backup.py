@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.backup import BackupReport, backup
@@ -21,10 +21,7 @@ from vectorstore.settings import load_settings
 KINDS = {"auto": "", "full": "full", "portable": "portable"}
 
 
-@task(
-    name="backup", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="backup", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def back_up(workspace: str, kind: str, **choice: Any) -> State[Any]:
     """Make a backup; one that was stopped leaves nothing behind."""
     view = StepView("backup")

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, backup_password, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.drill import DrillReport, drill
 from vectorstore.errors import VectorkeepError
@@ -19,10 +19,7 @@ from vectorstore.output.backup_text import drill_text
 from vectorstore.settings import load_settings
 
 
-@task(
-    name="drill", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="drill", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def drill_backup(workspace: str, name: str, scratch: str) -> State[Any]:
     """Restore a backup into a scratch folder and look at every row of it; its process tells nothing for a bar."""
     try:

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 
 from tasks import health_pages, states
 from tasks.artifacts import ProgressBar
-from tasks.runs import HOUR, given, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import Interrupted, VectorkeepError
 from vectorstore.findings import Depth, HealthReport
@@ -29,10 +29,7 @@ PROBES = {"auto": None, "always": True, "never": False}
 REPORTS = ("health_report.json", "health_report.html")  # in .hashes, of the last check; the history has the others
 
 
-@task(
-    name="health", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="health", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def check_store(workspace: str, depth: str, probe: str, verify_content: bool, **_: Any) -> State[Any]:
     """What is wrong, and why; changes nothing."""
     try:
@@ -54,10 +51,7 @@ def check_store(workspace: str, depth: str, probe: str, verify_content: bool, **
     return states.after_health(report)
 
 
-@task(
-    name="fix", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=2, retry_delay_seconds=[60, 600], retry_condition_fn=is_transient,
-)  # fmt: skip
+@task(name="fix", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def fix_store(
     workspace: str, max_cost_usd: float, max_deletes: int, dry_run: bool, depth: str, probe: str, verify_content: bool
 ) -> State[Any]:

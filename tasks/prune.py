@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.backup_text import prune_text
@@ -18,10 +18,7 @@ from vectorstore.prune import PruneReport, prune
 from vectorstore.settings import load_settings
 
 
-@task(
-    name="prune", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="prune", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=HOUR, **TRIED_AGAIN)
 def prune_backups(workspace: str, dry_run: bool) -> State[Any]:
     """Delete what retention no longer wants; with ``dry_run`` only say what that is, and why."""
     try:

@@ -11,7 +11,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, backup_password, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
@@ -20,10 +20,7 @@ from vectorstore.restore import RestoreReport, restore
 from vectorstore.settings import load_settings
 
 
-@task(
-    name="restore", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="restore", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def restore_backup(workspace: str, name: str, into: str, **choice: Any) -> State[Any]:
     """Bring a backup back; with ``dry_run`` only verify it and say what it would replace."""
     view = StepView("restore")

@@ -4,6 +4,7 @@
 Completed      done, or nothing to do; a health check that found nothing worse than WARN; backups that verify
 Capped         a spending cap was reached; run again to go on. A kind of Failed, so that it alerts
 Refused        a safety guard said no, nothing was changed. A kind of Failed
+Locked         another run was writing, in a deployment's run for an hour. A kind of Failed
 Failed         anything else, also when documents failed while the others were written, a health check found a FAIL, or
                a backup does not verify or restore
 =============  ======================================================================================================
@@ -24,7 +25,7 @@ from tasks.pages import LONGEST, one_line
 from vectorstore import errors
 from vectorstore.backup import BackupReport
 from vectorstore.drill import DrillReport
-from vectorstore.errors import BadBackup, Capped, Refused, VectorkeepError
+from vectorstore.errors import BadBackup, Capped, Locked, Refused, VectorkeepError
 from vectorstore.findings import HealthReport, Severity
 from vectorstore.fix import FixReport
 from vectorstore.output.backup_text import size_text
@@ -39,7 +40,7 @@ from vectorstore.verify import VerifyReport
 
 def failed(error: VectorkeepError) -> State[Any]:
     """The state for an error."""
-    name = next((kind.__name__ for kind in (Capped, Refused) if isinstance(error, kind)), "Failed")
+    name = next((kind.__name__ for kind in (Capped, Refused, Locked) if isinstance(error, kind)), "Failed")
     next_step = f". Next: {error.hint}" if error.hint else ""
     return Failed(name=name, message=error.message.rstrip(".") + next_step, data=error)
 

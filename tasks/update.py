@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 
 from tasks import states, update_pages
 from tasks.artifacts import ProgressBar
-from tasks.runs import HOUR, given, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.render import plan_text, preview_text, update_text
@@ -22,10 +22,7 @@ from vectorstore.settings import load_settings
 from vectorstore.update import UpdateReport, update
 
 
-@task(
-    name="plan", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=2 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="plan", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=2 * HOUR, **TRIED_AGAIN)
 def plan_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
     """What an update would do and cost; changes nothing."""
     bar = ProgressBar()
@@ -39,10 +36,7 @@ def plan_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choi
     return states.after_preview(found)
 
 
-@task(
-    name="update", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=2, retry_delay_seconds=[60, 600], retry_condition_fn=is_transient,
-)  # fmt: skip
+@task(name="update", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
     """Bring the store in step; a second try pays only for what the first one did not."""
     view = _View()
@@ -102,4 +96,5 @@ def run_name() -> str:
     for name, word in (("collections", "collections"), ("doc_keys", "documents")):
         named = list(asked.get(name) or ())
         parts += named if len(named) == 1 else [f"{len(named)} {word}"] if named else []
-    return " ".join(parts)
+    then = asked.get("then_health", "no")
+    return " ".join([*parts, *(["then health", then] if then != "no" and not asked.get("dry_run") else [])])

@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from tasks import backup_pages, states
-from tasks.runs import HOUR, backup_password, is_transient, kept, stopped_by
+from tasks.runs import HOUR, TRIED_AGAIN, backup_password, kept, stopped_by
 from tasks.step_view import StepView
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
@@ -19,10 +19,7 @@ from vectorstore.settings import load_settings
 from vectorstore.verify import VerifyReport, verify
 
 
-@task(
-    name="verify", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR,
-    retries=1, retry_condition_fn=is_transient,  # never; with retries=0 a failed state is logged as "NoneType: None"
-)  # fmt: skip
+@task(name="verify", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def verify_backups(workspace: str, name: str, level: str, offsite: bool) -> State[Any]:
     """Look at one backup or at all; changes none."""
     view = StepView("verify")

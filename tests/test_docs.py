@@ -14,6 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from vectorstore import cli, errors, progress
+from vectorstore.alerting import URLS
+from vectorstore.alerting.alert import NAMES, Alert
 from vectorstore.backups import history as backups
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
@@ -66,7 +68,7 @@ def _as_toml(value: object) -> str:
 
 
 def test_every_environment_variable_that_is_named_exists() -> None:
-    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_", PASSWORD}
+    names = {f"VECTORKEEP_{spec.name.upper()}" for spec in fields(Settings)} | {"VECTORKEEP_", PASSWORD, URLS}
     named = {match for text in PAGES.values() for match in re.findall(r"VECTORKEEP_[A-Z_]*", text)}
     assert named <= names
     for alias in ALIASES.values():
@@ -77,7 +79,7 @@ def test_every_command_and_flag_is_described() -> None:
     described = re.search(r"(?s)\n## Commands\n(.*?)\n## ", README)
     assert described
     commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    assert set(re.findall(r"\| `vectorkeep (\w+)", described[1])) == set(commands)
+    assert set(re.findall(r"\| `vectorkeep ([\w-]+)", described[1])) == set(commands)
     flags = {flag for command in commands.values() for a in command._actions for flag in a.option_strings}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", described[1])) == flags - {"-h", "--help"}
 
@@ -123,6 +125,22 @@ def _severity(rule: Rule) -> str:
             said.append(now)
             words.append(f"{now.name} above {(share - 1) / 10:g} %")
     return ", ".join(words)
+
+
+def test_every_alert_is_described_and_its_settings_exist() -> None:
+    described = {row[0].strip("`"): row for row in rows("docs/alerts.md") if len(row) == 5 and row[0].startswith("`")}
+    assert tuple(described) == NAMES
+    settings = {name for row in described.values() for name in re.findall(r"`(\w+)`", row[3])}
+    assert settings <= {spec.name for spec in fields(Settings)}
+    named = set(re.findall(r"`(alert_\w+|coverage_floor)`", PAGES["docs/alerts.md"]))
+    assert named == {spec.name for spec in fields(Settings) if spec.name.startswith(("alert_", "coverage_"))}
+
+
+def test_every_field_of_an_alert_event_is_described() -> None:
+    text = PAGES["docs/alerts.md"].partition("### Events")[2].partition("\n### ")[0].partition("| field |")[2]
+    described = {name for cell in re.findall(r"(?m)^\| (`.*?) \|", text) for name in re.findall(r"`(\w+)`", cell)}
+    alert = Alert("failed", "FAIL", "", "", None, None, 0.0)
+    assert described == {*alert.to_dict(), "title", "text", "workspace"}
 
 
 def test_every_action_of_a_fix_is_described() -> None:

@@ -23,6 +23,7 @@ MODULES = sorted(
 )
 HEAVY = {"chromadb", "numpy", "openai", "pandas", "pyarrow", "pydantic", "tenacity", "tiktoken", "tqdm", "wordllama"}
 BELOW: dict[str, set[str]] = {
+    "alerting": {"runs", "output"},
     "runs": {"output", "histories"},
     "output": {"chroma", "histories"},
     "adoption": {"mending", "chroma", "documents", "embedders"},

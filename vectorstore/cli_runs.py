@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vectorstore.alerting import URLS
 from vectorstore.settings import Settings, load_settings
 
 _Report = TypeVar("_Report")
@@ -28,10 +30,16 @@ def add_commands(add: Callable[..., Any]) -> None:
 
 
 def by_hand(settings: Settings, verb: str, call: Callable[[], _Report], *, dry_run: bool = False) -> _Report:
-    """What ``call`` returns, with the run in the history; see ``runs.recording``."""
+    """What ``call`` returns, with the run in the history; see ``runs.recording``. Then alerts are judged."""
     from vectorstore.runs.recording import recorded
 
-    return recorded(settings, verb, call, by="cli", dry_run=dry_run, note=_say)
+    try:
+        return recorded(settings, verb, call, by="cli", dry_run=dry_run, note=_say)
+    finally:
+        if not dry_run and os.environ.get(URLS):
+            from vectorstore.alerts import after_run
+
+            after_run(settings, _say)
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -53,6 +53,19 @@ cache_keep_days = 90
 backup_keep = 10
 backup_days = 30
 # offsite_url = "s3://bucket/folder"
+
+# Alerts; 0 turns a rule off. Where they go is a secret: VECTORKEEP_ALERT_URLS in the environment.
+alert_error_rate = 0.01
+alert_storage_gb = 2.0
+alert_cost_usd_per_day = 5.0
+alert_memory_share = 0.8
+alert_sigma = 3.0
+alert_min_runs = 10
+alert_backup_hours = 26
+alert_drill_days = 35
+alert_update_hours = 26
+coverage_floor = 0.95
+alert_cooldown_hours = 24
 """
 
 

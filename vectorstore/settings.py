@@ -88,6 +88,18 @@ class Settings:
     backup_key: Path = Path("key.age")  # the key that opens them, guarded by a password
     sensitive: tuple[str, ...] = ()  # what a selective backup leaves out: paths, or key=value of the metadata
     offsite_url: str = ""  # a folder or an address of fsspec's: s3://bucket/folder, sftp://user@host/folder
+    # alerts; 0: rule off
+    alert_error_rate: float = _at_least(0.01, 0)  # share of a run's documents
+    alert_storage_gb: float = _at_least(2.0, 0)  # of the embedded store
+    alert_cost_usd_per_day: float = _at_least(5.0, 0)
+    alert_memory_share: float = _at_least(0.8, 0)  # of the machine's memory
+    alert_sigma: float = _at_least(3.0, 0)  # deviations from the own history
+    alert_min_runs: int = _at_least(10, 2)  # that a history needs for that
+    alert_backup_hours: float = _at_least(26.0, 0)
+    alert_drill_days: float = _at_least(35.0, 0)
+    alert_update_hours: float = _at_least(26.0, 0)
+    coverage_floor: float = _at_least(0.95, 0)  # share of the documents that are stored
+    alert_cooldown_hours: float = _at_least(24.0, 0)  # until an alert that lasts is told again; 0: never again
 
     @property
     def hashes(self) -> Path:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="prefect-home-")  # read when Prefect is imported
 os.environ["DO_NOT_TRACK"] = "1"
@@ -40,13 +39,6 @@ def prefect_server() -> Iterator[None]:
     }
     with temporary_settings(quiet), prefect_test_harness(server_startup_timeout=120):
         yield
-
-
-def deployment_of(flow: str) -> dict[str, Any]:
-    """As ``prefect.yaml`` has it."""
-    deployments = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
-    (found,) = (each for each in deployments if each["name"] == flow)
-    return dict(found)
 
 
 class Workspace:

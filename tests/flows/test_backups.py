@@ -27,16 +27,16 @@ from tasks.by_hand import run_by_hand
 from tasks.states import exit_code
 from tasks.step_view import NOT_HALF, StepView
 from tasks.watching import watched
-from tests.flows.conftest import Shown, Workspace, deployment_of
+from tests.flows.conftest import Shown, Workspace
 from tests.support.backup_files import make_backup, name_at
 from tests.support.chroma_helpers import file_limit, open_client
+from tests.support.light_key import make_light_key
 from vectorstore import backup as backups
 from vectorstore import drill as drills
 from vectorstore import restore as restores
 from vectorstore import verify as verifies
 from vectorstore.backup import BackupReport
 from vectorstore.backups import catalog, history
-from vectorstore.backups.encryption import make_key
 from vectorstore.backups.manifest import KINDS
 from vectorstore.backups.steps import Step
 from vectorstore.drill import DrillReport
@@ -81,9 +81,9 @@ def kept(filled: Workspace) -> Workspace:
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Its file, and to whom to encrypt. A password is made slow to guess: seconds each time."""
+    """Its file, and to whom to encrypt."""
     path = tmp_path_factory.mktemp("key") / "key.age"
-    return path, make_key(path, "correct horse")
+    return path, make_light_key(path, "correct horse")
 
 
 def run(flow: Flow[..., Any], workspace: Workspace, **parameters: Any) -> tuple[Any, Shown]:
@@ -128,15 +128,6 @@ class TestForm:
         shows_only = FLOWS[name].parameters.properties.get("dry_run", {}).get("default")
         assert shows_only == (True if name in ("restore", "prune") else None)
 
-    def test_the_deployment_keeps_to_the_form(self, name: str) -> None:
-        deployment = deployment_of(name)
-        assert deployment["entrypoint"] == f"flows/{name}.py:{name}"
-        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
-        assert bool(deployment.get("schedules")) == (name != "restore")
-        for schedule in deployment.get("schedules", [{"timezone": "UTC", "slug": "never"}]):
-            assert schedule["timezone"] == "UTC" and schedule["slug"]
-            FLOWS[name].validate_parameters(deployment["parameters"] | schedule.get("parameters", {}))
-
 
 class TestChoices:
     def test_drop_downs(self) -> None:
@@ -156,10 +147,6 @@ class TestChoices:
         for flow in (restore, drill):
             with pytest.raises(ParameterTypeError):
                 flow.validate_parameters({"name": "all"})
-
-    def test_only_the_schedule_prunes(self) -> None:
-        assert deployment_of("prune")["parameters"] == {"dry_run": False}
-        assert deployment_of("restore")["parameters"] == {"dry_run": True}
 
 
 class TestBackup:
@@ -206,7 +193,7 @@ class TestBackup:
     def test_a_writer_keeps_it_out(self, filled: Workspace) -> None:
         with WriterLock([filled.root / ".hashes" / "writer.lock"], "a test"):
             state, shown = run(backup, filled)
-        assert (shown.state.name, exit_code(state)) == ("Failed", 4)
+        assert (shown.state.name, exit_code(state)) == ("Locked", 4)
         assert "another run is writing: `a test`" in shown.state.message
 
     def test_a_wrong_workspace_is_a_usage_error(self, filled: Workspace) -> None:

@@ -19,7 +19,7 @@ from tasks.by_hand import run_by_hand
 from tasks.health import PROBES, _View
 from tasks.states import exit_code
 from tasks.watching import watched
-from tests.flows.conftest import Shown, Workspace, deployment_of
+from tests.flows.conftest import Shown, Workspace
 from tests.support.chroma_helpers import file_limit, open_client
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.health_reports import make_report, many_faults
@@ -106,15 +106,6 @@ class TestForm:
         with pytest.raises(ParameterTypeError, match="max_deletes: Input should be greater than or equal to -1"):
             health.validate_parameters({"max_deletes": -2})
 
-    def test_the_deployment_keeps_to_the_form(self) -> None:
-        deployment = deployment_of("health")
-        assert deployment["entrypoint"] == "flows/health.py:health"
-        assert deployment["parameters"] == {"fix": False, "dry_run": True}
-        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
-        for schedule in deployment["schedules"]:
-            assert schedule["timezone"] == "UTC" and schedule["slug"]
-            health.validate_parameters(deployment["parameters"] | schedule.get("parameters", {}))
-
 
 class TestStates:
     def test_nothing_is_wrong(self, filled: Workspace) -> None:
@@ -159,7 +150,7 @@ class TestStates:
     def test_a_writer_keeps_a_fix_out_but_no_look(self, filled: Workspace) -> None:
         with WriterLock([filled.root / ".hashes" / "writer.lock"], "a test"):
             state, shown = run(filled, fix=True, dry_run=False)
-            assert (shown.state.name, exit_code(state)) == ("Failed", 4)
+            assert (shown.state.name, exit_code(state)) == ("Locked", 4)
             assert "another run is writing: `a test`" in shown.state.message
             _, shown = run(filled)
         assert shown.state.name == "Completed"

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from prefect.exceptions import ParameterTypeError
+from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL
 
 from flows.update import update
@@ -25,7 +27,7 @@ from tasks.runs import is_transient
 from tasks.states import exit_code
 from tasks.update import update_documents
 from tasks.watching import watched
-from tests.flows.conftest import Shown, Workspace, deployment_of
+from tests.flows.conftest import Shown, Workspace
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.server_process import ServerProcess
 from vectorstore import errors
@@ -57,7 +59,8 @@ class TestForm:
     def test_order(self) -> None:
         shown = sorted(self.properties, key=lambda name: self.properties[name]["position"])
         assert shown == [
-            "dry_run", "mode", "collections", "doc_keys", "max_cost_usd", "max_deletes", "verify_content", "workspace",
+            "dry_run", "mode", "collections", "doc_keys", "max_cost_usd", "max_deletes", "verify_content",
+            "then_health", "workspace",
         ]  # fmt: skip
 
     def test_every_parameter_is_described_and_has_a_default(self) -> None:
@@ -80,13 +83,6 @@ class TestForm:
         for name in ("collections", "doc_keys"):
             assert self.properties[name]["type"] == "array"
             assert self.properties[name]["items"] == {"type": "string"}
-
-    def test_the_deployment_keeps_to_the_form(self) -> None:
-        deployment = deployment_of("update")
-        assert deployment["entrypoint"] == "flows/update.py:update"
-        update.validate_parameters(deployment["parameters"])
-        assert all(schedule["timezone"] and schedule["slug"] for schedule in deployment["schedules"])
-        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
 
 
 class TestStates:
@@ -165,11 +161,11 @@ class TestStates:
         (row,) = json.loads(shown.artifact(update_pages.FAILURES))
         assert row["document"] == "a|b![x]\\(http:example.testx.png)\\<img>\\`\\_\\*.md"
 
-    def test_locked_is_not_tried_again(self, workspace: Workspace) -> None:
+    def test_locked_by_hand_is_not_tried_again(self, workspace: Workspace) -> None:
         workspace.write("a.md")
         with WriterLock([workspace.root / ".hashes" / "writer.lock"], "a test"):
             state, shown = run(workspace)
-        assert shown.state.name == "Failed"
+        assert (shown.state.type, shown.state.name) == ("FAILED", "Locked")
         assert "another run is writing: `a test`" in shown.state.message
         assert exit_code(state) == 4
 
@@ -196,14 +192,36 @@ class TestStates:
         assert max(embeddings_server.bill.by_text.values()) == 1
 
     def test_only_a_failing_provider_is_tried_again(self) -> None:
-        def asked(error: Exception) -> bool:
-            state = update_documents.retry_condition_fn(None, None, _Carrier(error))  # type: ignore[misc, arg-type]
-            return bool(state)
-
+        others = (errors.QuotaExhausted, errors.Locked, errors.Capped, errors.Refused)
+        assert not any(asked(kind("why")) for kind in others)
         assert is_transient is update_documents.retry_condition_fn
-        assert not any(
-            asked(kind("why")) for kind in (errors.QuotaExhausted, errors.Locked, errors.Capped, errors.Refused)
-        )
+
+    def test_a_deployments_run_waits_an_hour_for_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with disable_run_logger():
+            monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "of-a-deployment")
+            assert asked(errors.Locked("why"))
+            assert not asked(errors.Capped("why"))
+            assert asked(errors.EmbeddingFailed("why"), tries=2)
+            assert not asked(errors.EmbeddingFailed("why"), tries=3), "the provider is tried twice more, no longer"
+        delays = update_documents.retry_delay_seconds
+        assert isinstance(delays, list) and len(delays) == update_documents.retries
+        assert 3600 <= sum(delays) <= 3700
+
+    def test_a_run_that_waited_does_its_work(self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "of-a-deployment")
+        monkeypatch.setattr(update_documents, "retry_delay_seconds", [2])
+        workspace.write("a.md")
+        lock = WriterLock([workspace.root / ".hashes" / "writer.lock"], "a test")
+        lock.__enter__()
+        threading.Timer(1, lock.__exit__).start()
+        _, shown = run(workspace)
+        assert (shown.state.name, shown.state.message) == ("Completed", "1 added; $0.000000")
+
+
+def asked(error: Exception, tries: int = 1) -> bool:
+    """Whether a task that ended in this error is tried again."""
+    condition: Any = update_documents.retry_condition_fn
+    return bool(condition(update_documents, SimpleNamespace(run_count=tries), _Carrier(error)))
 
 
 class _Carrier:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import openai
@@ -32,6 +32,13 @@ _MODELS = {
 # Nothing left this machine, or no connection stood yet: surely not billed. Everything later may have been.
 _NEVER_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "LocalProtocolError")
 _REQUEST_PARAMETERS = ("model", "dimensions", "encoding_format", "user")
+_KEY_STATES = {401: "rejected", 403: "no_permission"}
+_KEY_HINTS = {
+    "rejected": "put a valid key into OPENAI_API_KEY",
+    "no_permission": "give the key the right to list models and to embed, or ask its project's owner",
+    "quota": "add credit to the provider's account",
+    "unreachable": "check the network and `openai_base_url`; the key was not judged",
+}
 _SETUP_HINT = "check `model`, `dimensions` and `openai_base_url`"
 
 
@@ -117,6 +124,50 @@ class OpenAIEmbedder:
             return AttemptFailed(message, "refused")
         billed = "no" if status in (409, 429) else "unknown"
         return AttemptFailed(message, "transient", billed, retry_after(error.response.headers))
+
+
+class Models(NamedTuple):
+    """What the provider answered when it was asked for its models; see ``check_key.KeyReport``."""
+
+    state: str
+    message: str
+    hint: str
+    address: str
+    models: frozenset[str] = frozenset()
+
+
+def ask_for_models(base_url: str, timeout_s: float) -> Models:
+    """Ask for the list of models, which is free and needs a key that works.
+
+    Args:
+        base_url: as for ``OpenAIEmbedder``.
+
+    Raises:
+        ConfigurationError: it is no address.
+    """
+    url = _checked_url(base_url or _HOME)
+    address = urlsplit(url).hostname or ""
+    try:
+        key = _key(url)
+    except ConfigurationError as error:
+        return Models("missing", error.message, error.hint, address)
+    secret = _Secret(key)
+    try:
+        with openai.OpenAI(api_key=key, base_url=url, timeout=timeout_s, max_retries=0) as client:
+            models = frozenset(str(each.id) for each in client.models.list().data or ())
+        return Models("accepted", "", "", address, models)
+    except openai.APIStatusError as error:
+        detail = _detail(error.body)
+        message = f"HTTP {error.status_code}: {secret.hidden_in(detail['message'] or 'without an explanation')}"
+        quota = "insufficient_quota" in (detail["code"], detail["type"])
+        state = "quota" if quota else _KEY_STATES.get(error.status_code, "unreachable")
+        return Models(state, message, _KEY_HINTS[state], address)
+    except openai.OpenAIError as error:
+        cause = error.__cause__ or error
+        message = secret.hidden_in(f"{type(cause).__name__}: {cause}")
+    except (ValueError, TypeError, AttributeError):
+        message = "an answer that is no list of models"
+    return Models("unreachable", message, _KEY_HINTS["unreachable"], address)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
