@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vectorstore import cli_alerts
 from vectorstore.cli_backups import add_commands
+from vectorstore.cli_runs import add_commands as add_runs
 from vectorstore.cli_runs import by_hand
 from vectorstore.errors import VectorkeepError, unforeseen
 from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("status", _status, "what the store holds, the last run, and what was spent")
     add_commands(add)
     cli_alerts.add_commands(add)
+    add_runs(add)
     return parser
 
 

@@ -53,11 +53,16 @@ def of_checkpoint(picture: Mapping[str, Any]) -> Figures:
 
 
 def fit_to_keep(text: str) -> str:
-    """A message in one line of at most ``LONGEST`` characters, without the secrets of the environment."""
+    """A message in one line of at most ``LONGEST`` characters, without secrets."""
+    return printable(" ".join(without_secrets(text).split()), LONGEST)
+
+
+def without_secrets(text: str) -> str:
+    """Text without the secrets of the environment, and without those that stand before the host of an address."""
     for name in SECRETS:
         for secret in os.environ.get(name, "").split():
             text = text.replace(secret, "***") if len(secret) > 5 else text
-    return printable(" ".join(_USER_IN_URL.sub("***@", text).split()), LONGEST)
+    return _USER_IN_URL.sub("***@", text)
 
 
 def _of_update(report: UpdateReport) -> Figures:
@@ -79,7 +84,7 @@ def _of_health(report: HealthReport) -> Figures:
     from vectorstore.output.health_totals import totals
 
     counts = {name.lower().replace("pass", "passed"): count for name, count in report.counts().items()}
-    found: Figures = {**counts, "coverage": totals(report).coverage}
+    found: Figures = {**counts, "coverage": totals(report).coverage, "detail": report.depth}
     if report.exit_code:
         worst = max(report.findings, key=lambda each: each.severity)
         more = f", and {counts['fail'] - 1:,} more" if counts["fail"] > 1 else ""
@@ -103,13 +108,14 @@ def _of_adopt(report: Any) -> Figures:
 
 
 def _of_backup(report: Any) -> Figures:
-    found: Figures = {"name": report.name, "backup_bytes": report.size}
+    found: Figures = {"name": report.name, "backup_bytes": report.size, "detail": report.kind}
     return found | ({"state": "incomplete", "message": "; ".join(report.notes)} if report.exit_code else {})
 
 
 def _of_verify(report: Any) -> Figures:
     bad = [each for each in report.backups if not each.ok]
     found: Figures = {"name": report.backups[0].name if len(report.backups) == 1 else ""}
+    found["detail"] = report.backups[0].level if report.backups else ""
     if bad:
         what = f"{len(bad):,} of {len(report.backups):,} do not verify, {bad[0].name} first: {bad[0].message}"
         found |= {"error": "BadBackup", "message": what, "name": bad[0].name}
