@@ -29,7 +29,7 @@ from vectorstore.settings import Settings, load_settings
 REPORT = "vectorkeep-report"
 FOLDER = "reports"  # of the workspace
 _STYLE = (  # a picture in Markdown stands alone: no style sheet reaches it, and it is read on light and on dark
-    "svg{background:#fff;font:12px sans-serif}text{fill:#525d6a}.strong{fill:#18212c}.grid{stroke:#d5dbe2}"
+    "svg{background:#fff;font:11px sans-serif}text{fill:#525d6a}.strong{fill:#18212c}.grid{stroke:#d5dbe2}"
     ".first{stroke:#2c6cb0;fill:none;stroke-width:2.5}.dot-first,.fill{fill:#2c6cb0}"
     ".second{stroke:#b0540a;fill:none;stroke-width:2.5;stroke-dasharray:2 5;stroke-linecap:round}"
 )

@@ -39,7 +39,7 @@ def test_tells_the_week_as_a_page_and_as_a_file(filled: Workspace) -> None:
     assert shown.state.message.endswith(str(file))
     text = shown.artifact(REPORT)
     assert "### The week to " in text
-    assert "| update | 2 runs: 2 completed |" in text
+    assert "| update | 2: 2 completed |" in text
     assert f"`{file.as_uri()}`" in text
 
 
