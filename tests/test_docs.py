@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vectorstore import cli, errors, progress
-from vectorstore.alerting.addresses import URLS
+from vectorstore.alerting import URLS
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER

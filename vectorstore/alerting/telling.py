@@ -17,7 +17,7 @@ from vectorstore.settings import Settings
 
 Sink = Callable[[Notice], None]
 """Takes a notice within this process, at once, or raises."""
-SECONDS = 10.0  # for waiting for another check and for sending, together
+SECONDS = 10.0
 HOUR = 3600.0
 
 
@@ -42,11 +42,16 @@ def tell(
     addresses: Sequence[str],
     sinks: Mapping[str, Sink],
     clock: Callable[[], float],
+    seconds: float = SECONDS,
 ) -> Told:
-    """Judge, and tell who is due: one process at a time, so that two at once tell once."""
-    until, found = time.monotonic() + SECONDS, Told()
+    """Judge, and tell who is due: one process at a time, so that two at once tell once.
+
+    Args:
+        seconds: for waiting for another check and for sending, together.
+    """
+    until, found = time.monotonic() + seconds, Told()
     labels = [*labels_of(addresses), *sinks]
-    with _alone(settings, found.notes, SECONDS) as may:
+    with _alone(settings, found.notes, seconds) as may:
         if may:
             state, notes = states.load(settings.hashes)
             found.notes += notes
