@@ -143,7 +143,7 @@ def mend(ui: Ui) -> None:
 def show_alert(ui: Ui, webhook: Webhook, mail: MailServer) -> None:
     """The mail and what the webhook got, on a page; the name of this machine is nobody's business."""
     message = next(each for each in mail.received if each["subject"] == FAIL)
-    body = message.get_body().get_content().strip().replace(os.uname().nodename, "archive")
+    body = message.get_body(("plain",)).get_content().strip().replace(os.uname().nodename, "archive")
     posted = next(each for each in webhook.received if each["title"] == FAIL)
     assert (posted["type"], posted["message"].splitlines()[0]) == ("failure", "The last health found 1 at FAIL")
     assert "Next: see them with `vectorkeep health`" in body

@@ -1,4 +1,4 @@
-"""Prefect's UI as a person uses it: eyes, mouse and keyboard of a real browser, which gets no further than this machine.
+"""Prefect's UI as a person uses it, by eyes, mouse and keyboard, in a real browser that sees this machine only.
 
 The browser is the system's Chromium, driven by Playwright: nothing is downloaded.
 """
@@ -75,7 +75,7 @@ class Ui:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def open_artifact(self, key: str) -> None:
-        """Of the run that is shown; the newest of that key. """
+        """Of the run that is shown; the newest of that key."""
         self.tab("Artifacts")
         card = self._main.get_by_role("link", name=key).first
         self._reload_until(card)
