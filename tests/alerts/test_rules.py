@@ -38,7 +38,7 @@ CAUSES: dict[str, Case] = {
     "drill_age": ([GOOD], {"drilled": NOW - 36 * 24 * HOUR}, "36 days ago"),
     "coverage": ([record("health", coverage=0.9)], {}, "the last health found 90.00% of what should be stored"),
     "key_rejected": ([record(state="failed", error="KeyRejected")], {}, "the last update failed"),
-    "health": ([record("health", "findings", fail=3)], {}, "found 3 at FAIL"),
+    "health": ([record("health", "findings", fail=3, message="missing: 4")], {}, "found 3 at FAIL: missing: 4"),
 }
 OFF = {
     "error_rate": "alert_error_rate", "storage": "alert_storage_gb", "cost": "alert_cost_usd_per_day",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ TOPICS = {
     "office": ("badges", "desks", "keys", "mail"),
     "travel": ("flights", "hotels", "trains", "visas"),
 }
+VECTORKEEP = [sys.executable, "-m", "vectorstore.cli"]
 FAIL, RESOLVED = "Vectorkeep FAIL: health", "Vectorkeep resolved: health"
 
 
@@ -67,10 +69,10 @@ def test_a_first_hour(handbook: Path, tmp_path: Path) -> None:
         assert paid == 24  # 48 documents, two a request
         lose_rows(handbook)
         see_the_fault(ui)
-        wait_until(lambda: FAIL in webhook.titles and FAIL in [each["subject"] for each in mail.received])
+        arrives(FAIL, ui, webhook, mail)
         show_alert(ui, webhook, mail)
-        mend(ui)
-        wait_until(lambda: RESOLVED in webhook.titles and RESOLVED in [each["subject"] for each in mail.received])
+        mend(ui, handbook)
+        arrives(RESOLVED, ui, webhook, mail)
         assert len(embeddings.bill.requests) == paid
         assert ui.outside <= {"sr-client-cfg.amplitude.com"}  # asked by Prefect's UI whatever its settings say
 
@@ -100,6 +102,19 @@ def update_with_other_parameters(ui: Ui, embeddings: ServerProcess) -> None:
     ui.picture("ui-artifact", 860)
 
 
+def adapt(file: Path, embeddings: ServerProcess) -> None:
+    """As ``init`` asks for: a provider, collections; and so little at once that one can watch it."""
+    provider = f'embedder = "openai"\nopenai_base_url = "{embeddings.url}"\nbatch_texts = 2\nstore_batch = 4'
+    text = file.read_text()
+    for old, new in {
+        'embedder = "local"': provider, "concurrency = 16": "concurrency = 1",
+        'collection = "docs"': 'collection = "handbook_{folder}"',
+    }.items():  # fmt: skip
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
 def lose_rows(handbook: Path) -> None:
     """As another program does that has the store open, too."""
     with file_limit(), open_client(handbook / "chroma") as client:
@@ -120,18 +135,16 @@ def see_the_fault(ui: Ui) -> None:
     ui.picture("ui-health", 960)
 
 
-def mend(ui: Ui) -> None:
+def mend(ui: Ui, handbook: Path) -> None:
     ui.open()
     ui.open_form("health")
-    ui.fill_in(depth="deep", fix=True, dry_run=False)
+    ui.fill_in(fix=True, dry_run=False)
     ui.submit()
-    ui.sees("fix deep")
+    ui.sees("fix standard")
     ui.sees_state("Completed")
-    ui.run_as_it_is("drill")
-    ui.sees_state("Completed")
-    ui.open_form("health")
-    ui.fill_in(depth="deep")
-    ui.submit()
+    drill = [*VECTORKEEP, "drill", "--workspace", str(handbook)]  # of the backup that the fix made; INFO without one
+    subprocess.run(drill, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    ui.run_as_it_is("health")
     ui.sees_state("Completed")
     ui.tab("Details")
     ui.sees(re.compile(r"^PASS: "))
@@ -140,12 +153,25 @@ def mend(ui: Ui) -> None:
     ui.picture("ui-pass", 860)
 
 
+def arrives(title: str, ui: Ui, webhook: Webhook, mail: MailServer) -> None:
+    """At both; on a busy machine a run may not send in its 7 s, and then the next check does."""
+    for _ in range(4):
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: title in webhook.titles and title in [each["subject"] for each in mail.received], 15)
+            return
+        ui.open()
+        ui.run_as_it_is("alerts")
+        ui.sees_state("Completed")
+    raise AssertionError(f"{title} did not arrive: {webhook.titles}, {[each['subject'] for each in mail.received]}")
+
+
 def show_alert(ui: Ui, webhook: Webhook, mail: MailServer) -> None:
     """The mail and what the webhook got, on a page; the name of this machine is nobody's business."""
     message = next(each for each in mail.received if each["subject"] == FAIL)
     body = message.get_body(("plain",)).get_content().strip().replace(os.uname().nodename, "archive")
     posted = next(each for each in webhook.received if each["title"] == FAIL)
-    assert (posted["type"], posted["message"].splitlines()[0]) == ("failure", "The last health found 1 at FAIL")
+    assert posted["type"] == "failure"
+    assert "found 1 at FAIL: missing: 4 chunks of the ledger are not in the store" in posted["message"]
     assert "Next: see them with `vectorkeep health`" in body
     if PICTURES:
         heads = "".join(f"<b>{name}</b> {escape(message[name])}<br>" for name in ("From", "To", "Subject"))
@@ -167,15 +193,12 @@ def served(handbook: Path, embeddings: ServerProcess, webhook: Webhook, mail: Ma
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
-        "VECTORKEEP_EMBEDDER": "openai", "VECTORKEEP_COLLECTION": "handbook_{folder}",
-        "VECTORKEEP_BATCH_TEXTS": "2", "VECTORKEEP_CONCURRENCY": "1", "VECTORKEEP_STORE_BATCH": "4",
-        "VECTORKEEP_ALERT_URLS": f"json://{webhook.place}/ {sender}",
+        "OPENAI_API_KEY": embeddings.key, "VECTORKEEP_ALERT_URLS": f"json://{webhook.place}/ {sender}",
     }  # fmt: skip
-    vectorkeep = [sys.executable, "-m", "vectorstore.cli"]
-    subprocess.run([*vectorkeep, "init", "--source", "docs"], cwd=handbook, env=environment, check=True)
+    subprocess.run([*VECTORKEEP, "init", "--source", "docs"], cwd=handbook, env=environment, check=True)
+    adapt(handbook / "vectorkeep.toml", embeddings)
     process = subprocess.Popen(
-        [*vectorkeep, "serve", "--port", str(free_port())], cwd=handbook, env=environment, stdout=subprocess.PIPE,
+        [*VECTORKEEP, "serve", "--port", str(free_port())], cwd=handbook, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout

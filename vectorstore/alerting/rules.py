@@ -130,16 +130,17 @@ def _coverage(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> It
     floor, last = settings.coverage_floor, _last(run for run in runs if run.coverage is not None)
     if last and last.coverage is not None and last.coverage < floor:
         message = f"the last {last.verb} found {last.coverage:.2%} of what should be stored, less than {floor:.2%}"
-        hint = "run `vectorkeep update`, then `vectorkeep health`"
+        hint = "run `vectorkeep health --fix`, which writes it again"
         yield Alert("coverage", "FAIL", message, hint, last.coverage, floor, last.started)
 
 
 def _health(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> Iterator[Alert]:
     looks = [run for run in runs if run.verb in ("health", "fix") and run.fail is not None]
     if looks and looks[-1].fail:
-        message = f"the last {looks[-1].verb} found {looks[-1].fail:,} at FAIL"
+        last = looks[-1]
+        message = f"the last {last.verb} found {last.fail:,} at FAIL" + (f": {last.message}" if last.message else "")
         hint = "see them with `vectorkeep health`, mend them with `vectorkeep health --fix`"
-        yield Alert("health", "FAIL", message, hint, looks[-1].fail, 0, _since(looks, lambda run: bool(run.fail)))
+        yield Alert("health", "FAIL", message, hint, last.fail, 0, _since(looks, lambda run: bool(run.fail)))
 
 
 def _last(runs: Iterable[RunRecord]) -> RunRecord | None:
