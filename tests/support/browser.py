@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, Route, TimeoutError, expect, sync
 
 PATIENCE_MS = 30_000  # with a busy machine
 RELOAD_MS = 3_000
-SUBMITS = 5
+SUBMITS, PRESSES = 5, 8
 RUN_MS = 120_000  # from the click until a run has ended
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 expect.set_options(timeout=PATIENCE_MS)
@@ -128,8 +128,19 @@ class Ui:
     def _choose(self, deployment: str) -> None:
         self.page.get_by_placeholder("Search deployments").fill(deployment)
         expect(self._deployment("backup")).to_be_hidden()  # the list is the one that was asked for
-        self._deployment(deployment).click()
-        self.page.get_by_role("button", name="Run", exact=True).click()
+        run = self.page.get_by_role("button", name="Run", exact=True)
+        self._press(self._deployment(deployment), until=run)
+        run.click()
+
+    def _press(self, what: Locator, until: Locator) -> None:
+        """Again if nothing came of it: a list that is being drawn anew loses a click."""
+        for _ in range(PRESSES):
+            with contextlib.suppress(TimeoutError):
+                what.click(timeout=RELOAD_MS)
+            with contextlib.suppress(TimeoutError):
+                until.wait_for(timeout=RELOAD_MS)
+                return
+        raise AssertionError(f"pressed in vain: {what}")
 
     def _reload_until(self, found: Locator) -> None:
         for _ in range(RUN_MS // RELOAD_MS):
