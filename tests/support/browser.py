@@ -1,4 +1,4 @@
-"""Prefect's UI as a person uses it, by eyes, mouse and keyboard, in a real browser that sees this machine only.
+"""Prefect's UI as a person uses it: eyes, mouse and keyboard of a real browser that gets no further than this machine.
 
 The browser is the system's Chromium, driven by Playwright: nothing is downloaded.
 """
