@@ -8,7 +8,7 @@ export ANONYMIZED_TELEMETRY = False
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo serve test test-fast lint types bench lock clean
+.PHONY: help demo serve test test-fast lint types bench pictures lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,6 +35,9 @@ types: .venv/ready ## mypy, strict, on the library
 
 bench: .venv/ready build/peers-venv/ready ## against other tools, each in the same conditions
 	@$(BIN)/python -m benchmarks.run
+
+pictures: .venv/ready ## take the pictures of docs/first-hour.md anew, with chromium, which must be there
+	@PICTURES=docs/images $(BIN)/python -m pytest -q tests/flows/test_newcomer.py
 
 lock: build/lock-venv/ready ## resolve again; `make lock UPGRADE=--upgrade` takes newer versions
 	@rm -rf build/lock && mkdir -p build/lock && cp requirements.lock requirements-dev.lock build/lock

@@ -81,15 +81,15 @@ def test_a_first_hour(handbook: Path, tmp_path: Path) -> None:
 def update_with_other_parameters(ui: Ui, embeddings: ServerProcess) -> None:
     ui.open()
     ui.show_deployments()
-    ui.picture("ui-deployments", 860)
+    ui.picture("prefect-deployments", 860)
     ui.open_form("update")
     ui.fill_in(mode="all", max_cost_usd=0.5, then_health="quick")
-    ui.picture("ui-form", 860, whole=True)
+    ui.picture("prefect-form", 860, whole=True)
     ui.submit()
     ui.open_artifact("vectorkeep-progress")
     ui.comes_to_see(re.compile(r"^Progress: [1-9]\d?%$"))
     ui.sees(re.compile(r"^update: \d+ of 48 documents · "))
-    ui.picture("ui-progress", 620)
+    ui.picture("prefect-progress", 620)
     embeddings.control(latency_s=0)
     ui.back_to_run()
     ui.sees("update all then health quick")
@@ -97,19 +97,20 @@ def update_with_other_parameters(ui: Ui, embeddings: ServerProcess) -> None:
     ui.tab("Parameters")
     ui.sees('"max_cost_usd": 0.5')
     ui.tab("Logs")
-    ui.picture("ui-run", 1100)
+    ui.picture("prefect-run", 1320)
     ui.open_artifact("vectorkeep-update")
     ui.sees("Completed: 48 added")
-    ui.picture("ui-artifact", 860)
+    ui.picture("prefect-artifact", 860)
 
 
 def adapt(file: Path, embeddings: ServerProcess) -> None:
     """As ``init`` asks for: a provider, collections; and so little at once that one can watch it."""
-    provider = f'embedder = "openai"\nopenai_base_url = "{embeddings.url}"\nbatch_texts = 2\nstore_batch = 4\nmetrics_port = 0'
+    provider = f'embedder = "openai"\nopenai_base_url = "{embeddings.url}"'
     text = file.read_text()
     for old, new in {
-        'embedder = "local"': provider, "concurrency = 16": "concurrency = 1",
-        'collection = "docs"': 'collection = "handbook_{folder}"',
+        'embedder = "local"': provider, "concurrency = 16": "concurrency = 1\nbatch_texts = 2",
+        'collection = "docs"': 'collection = "handbook_{folder}"', "# metrics_port = 9464": "metrics_port = 0",
+        'chroma_path = "chroma"': 'chroma_path = "chroma"\nstore_batch = 4',
     }.items():  # fmt: skip
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -119,7 +120,8 @@ def adapt(file: Path, embeddings: ServerProcess) -> None:
 def save(handbook: Path) -> None:
     """From the command line, which is as good; a health check notes it where there is no backup, or none was tried."""
     for verb in ("backup", "drill"):
-        done = subprocess.run([*VECTORKEEP, verb, "--workspace", str(handbook)], cwd=ROOT, capture_output=True, text=True)
+        command = [*VECTORKEEP, verb, "--workspace", str(handbook)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -136,11 +138,11 @@ def see_the_fault(ui: Ui) -> None:
     ui.sees_state("Failed")
     ui.tab("Details")
     ui.sees("missing: handbook_travel: 4 chunks of the ledger are not in the store. Next: ")
-    ui.picture("ui-failed", 1000)
+    ui.picture("prefect-failed", 1000)
     ui.open_artifact("vectorkeep-health")
     ui.sees("FAIL: 1 check failed")
     ui.sees("handbook_travel: 4 chunks of the ledger are not in the store")
-    ui.picture("ui-health", 960)
+    ui.picture("prefect-health", 960)
 
 
 def mend(ui: Ui) -> None:
@@ -156,7 +158,7 @@ def mend(ui: Ui) -> None:
     ui.sees(re.compile(r"^PASS: "))
     ui.open_artifact("vectorkeep-health")
     ui.sees(re.compile(r"^PASS"))
-    ui.picture("ui-pass", 860)
+    ui.picture("prefect-pass", 860)
 
 
 def arrives(title: str, ui: Ui, webhook: Webhook, mail: MailServer) -> None:
@@ -183,7 +185,7 @@ def show_alert(ui: Ui, webhook: Webhook, mail: MailServer) -> None:
         heads = "".join(f"<b>{name}</b> {escape(message[name])}<br>" for name in ("From", "To", "Subject"))
         style = "font: 16px/1.5 sans-serif; margin: 24px 32px"
         ui.page.set_content(f'<main style="{style}">{heads}<hr><div style="white-space: pre-wrap">{escape(body)}</div>')
-        ui.picture("ui-alert", 300)
+        ui.picture("prefect-alert", 240)
 
 
 def pause_schedules(api: PrefectApi) -> None:

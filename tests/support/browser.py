@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Locator, Page, Route, TimeoutError, expect, sync_playwright
 
 PATIENCE_MS = 30_000  # with a busy machine
+WIDTH = 1160
 RELOAD_MS = 3_000
 SUBMITS, PRESSES = 5, 8
 RUN_MS = 120_000  # from the click until a run has ended
@@ -108,10 +109,10 @@ class Ui:
     def picture(self, name: str, height: int = 900, whole: bool = False) -> None:
         """Keeps what is shown, if pictures are wanted; without the note that a run was started."""
         if self._pictures:
-            self.page.set_viewport_size({"width": 1280, "height": height})
-            self.page.add_style_tag(content="[data-sonner-toaster] { display: none }")
+            self.page.set_viewport_size({"width": WIDTH, "height": height})
             self.page.wait_for_timeout(1500)  # charts grow
-            self.page.screenshot(path=self._pictures / f"{name}.png", full_page=whole)
+            path, hidden = self._pictures / f"{name}.png", "[data-sonner-toaster] { display: none }"
+            self.page.screenshot(path=path, full_page=whole, style=hidden)
 
     def guard(self, route: Route) -> None:
         """Lets through what is on this machine."""
@@ -167,7 +168,7 @@ def browsing(executable: str, address: str, pictures: Path | None = None) -> Ite
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=OPTIONS)
         try:
-            page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900}, reduced_motion="reduce")
             page.set_default_timeout(PATIENCE_MS)
             ui = Ui(page, address, pictures)
             page.route("**/*", ui.guard)
