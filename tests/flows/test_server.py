@@ -41,7 +41,8 @@ class Prefect:
     """A server and a worker of their own, ended by process id.
 
     Attributes:
-        deployments: of ``prefect.yaml``, by name, as the server knows them.
+        deployments: of ``prefect.yaml``, by name, as the server knows them. Their schedules are paused then.
+        scheduled: the runs that the server had made by then.
         embeddings: the embeddings API that the worker's runs call.
     """
 
@@ -68,6 +69,9 @@ class Prefect:
                 capture_output=True, text=True,
             )  # fmt: skip
             self.deployments = {each["name"]: each for each in self.ask("POST", "/deployments/filter", {})}
+            self.scheduled = self._scheduled()
+            for deployment in self.deployments.values():  # or they would meet what a test starts
+                self.ask("POST", f"/deployments/{deployment['id']}/pause_deployment")
             self._processes = opened.pop_all()
         return self
 
@@ -114,6 +118,13 @@ class Prefect:
         dom = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60).stdout
         shown = re.sub(r"<(script|style|title).*?</\1>|<[^>]+>", " ", dom, flags=re.S)
         return " ".join(html.unescape(shown).split())
+
+    def _scheduled(self) -> list[Any]:
+        """The runs that the server's scheduler makes, once each deployment that has a schedule has some."""
+        only = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        timed = {each["id"] for each in self.deployments.values() if each["schedules"]}
+        wait_until(lambda: {run["deployment_id"] for run in self.ask("POST", "/flow_runs/filter", only)} >= timed)
+        return list(self.ask("POST", "/flow_runs/filter", only))
 
     def _start(self, opened: contextlib.ExitStack, *command: str) -> None:
         with open(self.home / f"{command[0]}.log", "w") as log:
@@ -182,14 +193,10 @@ def test_deploys_with_schedules_and_limit(prefect: Prefect, name: str) -> None:
 
 def test_the_scheduler_makes_the_coming_runs_at_their_times(prefect: Prefect) -> None:
     """With some versions of what Prefect stands on it makes none, and only its log says so."""
-    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    timed = {prefect.deployments[name]["id"]: name for name, schedules in TIMETABLE.items() if schedules}
-    wait_until(
-        lambda: {run["deployment_id"] for run in prefect.ask("POST", "/flow_runs/filter", scheduled)} >= {*timed}
-    )
+    names = {deployment["id"]: name for name, deployment in prefect.deployments.items()}
     times: dict[str, set[str]] = {}
-    for run in prefect.ask("POST", "/flow_runs/filter", scheduled):
-        times.setdefault(timed[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
+    for run in prefect.scheduled:
+        times.setdefault(names[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
     assert {when[3:] for when in times.pop("alerts")} == {"30"}
     assert times == {
         "update": {"03:00", "09:00", "15:00", "21:00"}, "backup": {"02:00"}, "prune": {"02:30"}, "verify": {"04:00"},
