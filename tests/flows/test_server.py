@@ -70,8 +70,10 @@ class Prefect:
             )  # fmt: skip
             self.deployments = {each["name"]: each for each in self.ask("POST", "/deployments/filter", {})}
             self.scheduled = self._scheduled()
-            for deployment in self.deployments.values():  # or they would meet what a test starts
-                self.ask("POST", f"/deployments/{deployment['id']}/pause_deployment")
+            for deployment in self.deployments.values():
+                for schedule in deployment["schedules"]:  # what it starts would meet what a test starts
+                    path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+                    self.ask("PATCH", path, {"active": False})
             self._processes = opened.pop_all()
         return self
 
