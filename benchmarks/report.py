@@ -18,7 +18,7 @@ from benchmarks.measure import REPOSITORY, Sample
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: written by python -m benchmarks.run -->", "<!-- end of results -->"
-SECTIONS = ("unchanged", "scale", "changed", "cold", "memory", "health", "backup", "api")
+SECTIONS = ("unchanged", "scale", "changed", "cold", "memory", "health", "backup", "api", "prefect")
 WHO = ("ours", "langchain", "llamaindex")
 HEADINGS = ("Vectorkeep", "LangChain `index()`", "LlamaIndex pipeline")
 

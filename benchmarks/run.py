@@ -21,6 +21,7 @@ from benchmarks import measure, ours, report, sections
 from benchmarks.api import api
 from benchmarks.backups import backup
 from benchmarks.health import health
+from benchmarks.prefect_share import prefect
 from benchmarks.sections import Options
 
 PEERS_PYTHON = measure.REPOSITORY / "build" / "peers-venv" / "bin" / "python"
@@ -28,7 +29,7 @@ PEERS_PACKAGES = ("langchain-core", "langchain-chroma", "llama-index-core")
 MAIN = ("cold", "unchanged", "changed")
 QUICK = {
     "files": 2_000, "repeat": 3, "cold_repeat": 1, "scale_files": 20_000, "memory_files": 500,
-    "health_files": 600, "backup_files": 600,
+    "health_files": 600, "backup_files": 600, "prefect_files": 200,
 }  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def _measured(options: Options, wanted: list[str]) -> Iterator[tuple[str, report
         yield from sections.main_sections(options, main_wanted)
     others: dict[str, Callable[[Options], report.Section]] = {
         "scale": sections.scale, "memory": sections.memory, "health": health, "backup": backup, "api": api,
+        "prefect": prefect,
     }  # fmt: skip
     for name, section in others.items():
         if name in wanted:
@@ -78,6 +80,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--memory-files", type=int, help="files of the smaller memory run (4,000)")
     parser.add_argument("--health-files", type=int, help="files of the corpus of health checks (30,000)")
     parser.add_argument("--backup-files", type=int, help="files of the corpus of backups (10,000)")
+    parser.add_argument("--prefect-files", type=int, help="files of the corpus for Prefect's share (2,000)")
     parser.add_argument("--quick", action="store_true", help="small sizes; prints the table and writes nothing")
     parser.add_argument("--only", default="", help=f"sections, with commas between: {','.join(report.SECTIONS)}")
     parser.add_argument("--peers-python", default=str(PEERS_PYTHON), help="the Python of the peers' environment")
@@ -86,7 +89,10 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _sizes(given: argparse.Namespace) -> dict[str, int]:
-    names = ("files", "repeat", "cold_repeat", "scale_files", "memory_files", "health_files", "backup_files")
+    names = (
+        "files", "repeat", "cold_repeat", "scale_files", "memory_files", "health_files", "backup_files",
+        "prefect_files",
+    )  # fmt: skip
     asked = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     return (QUICK if given.quick else {}) | asked
 

@@ -39,6 +39,7 @@ class Options:
     memory_dimension: int = 256
     health_files: int = 30_000  # some 100,000 chunks
     backup_files: int = 10_000  # some 33,000 chunks
+    prefect_files: int = 2_000
     peers_python: str = ""
     progress: Callable[[str], None] = field(default=lambda _: None)
 

@@ -29,9 +29,9 @@ def drill(
     """Prove that a backup restores.
 
     Args:
-        name: Which one, such as backup_20261121_020000. Empty: whose turn it is: the newest that was never drilled,
-            else the one whose drill is longest ago. Encrypted ones have no turn unless the worker has the password of
-            their key in its environment.
+        name: Which one, such as backup_20261121_020000. Empty: whose turn it is: of those never drilled the newest and
+            the oldest in turn, else the one whose drill is longest ago. Encrypted ones have no turn unless the worker
+            has the password of their key in its environment.
         scratch: A folder with room for the unpacked backup; a relative path is one in the workspace. Empty: the folder
             of the backups.
         workspace: The folder that holds vectorkeep.toml. Empty: the folder that the run starts in.

@@ -43,7 +43,8 @@ def restore(
         collections: Only these collections, of a portable backup. None given: all.
         undo: Bring back what the last restore replaced. The name is left aside.
         offsite: Fetch the backup from offsite_url if it is not here.
-        safety_backup: Back up what is there first; that backup is kept until it is unpinned, and undo needs it.
+        safety_backup: Back up what is there first; that backup is kept until the next restore makes its own, and undo
+            needs it.
         include_sensitive: The confirmation that the backup of what is there may hold the rows that "sensitive" in
             vectorkeep.toml names.
         accept_findings: Restore even if a deep check finds faults in what the backup holds: better than nothing.

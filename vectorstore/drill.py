@@ -83,7 +83,7 @@ def drill(
     """Restore a backup into a scratch folder and look at every row of it. The workspace is not touched.
 
     Args:
-        which: a backup; empty: whose turn it is: the newest never drilled, else the one drilled longest ago.
+        which: a backup; empty: whose turn it is, see ``history.next_to_drill``.
         scratch: a folder with room for the unpacked backup; default: that of the backups.
         password: of the key of an encrypted one; those are passed over in turn where there is none.
         timeout_s: after which the process is ended, and the drill has failed.

@@ -34,6 +34,7 @@ from vectorstore.backups.manifest import Manifest
 from vectorstore.backups.merging import merge, take_over
 from vectorstore.backups.moving import settle_settings
 from vectorstore.backups.placing import disk_errors
+from vectorstore.backups.retention import REPLACED
 from vectorstore.backups.staging import (
     Stage,
     check_choice,
@@ -53,9 +54,6 @@ from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity
-
-
-REPLACED = "what was there before"  # how the reason begins for which a restore pins its own backup
 
 
 @dataclass(frozen=True)

@@ -353,6 +353,7 @@ def test_a_kill_before_sending_loses_nothing(scene: Scene, webhook: Webhook) -> 
     assert set(webhook.titles) == {"Vectorkeep FAIL: failed (backup)"}
 
 
+@pytest.mark.slow
 def test_another_check_that_hangs_is_waited_for_and_then_left_alone(scene: Scene, webhook: Webhook) -> None:
     scene.run("backup", "failed")
     webhook.status = 0
@@ -367,6 +368,7 @@ def test_another_check_that_hangs_is_waited_for_and_then_left_alone(scene: Scene
         child.kill()
 
 
+@pytest.mark.slow
 def test_no_address_is_ever_in_arguments_environment_or_state(scene: Scene, webhook: Webhook) -> None:
     secret = "s3cr3t-t0ken"
     scene.urls = [f"json://user:{secret}@{webhook.place}/{secret}"]

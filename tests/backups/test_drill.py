@@ -18,7 +18,7 @@ def test_each_has_its_turn(backed_up: Backed) -> None:
     workspace, full, portable = backed_up
     newest = workspace.report("backup")["name"]
     turns = [workspace.report("drill")["name"] for _ in range(4)]
-    assert turns == [newest, portable, full, newest]
+    assert turns == [newest, full, portable, newest]
     drills = [event for event in workspace.events() if event["event"] == "drill"]
     assert [(event["name"], event["ok"]) for event in drills] == [(name, True) for name in turns]
     findings = json.loads(workspace.run("health", "--verbose").out)["findings"]

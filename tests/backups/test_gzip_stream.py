@@ -76,6 +76,14 @@ def test_after_noise_text_is_packed_again() -> None:
     assert len(packed([noise] * 3 + [text] * 8)) > 7 * len(noise) > len(packed([noise] * 3)) + len(packed([text] * 8))
 
 
+def test_noise_after_text_is_stored() -> None:
+    """After a window at the latest: what is saved on noise is not worth its time."""
+    noise, text = KINDS["noise"][: 1 << 17], KINDS["text"][: 1 << 17]
+    pieces = [text] * 20 + [noise] * 200
+    unshrunk = packed(pieces).count(noise[:60_000])
+    assert unshrunk > 170
+
+
 @pytest.mark.slow
 def test_more_than_4_gib(tmp_path: Path) -> None:
     """Where gzip's own length starts anew."""

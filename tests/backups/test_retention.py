@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.backup_files import name_at, unix
 from vectorstore.backups.catalog import Backup
 from vectorstore.backups.listing import created_at
-from vectorstore.backups.retention import DAY_S, Decision, Policy, decide
+from vectorstore.backups.retention import DAY_S, REPLACED, Decision, Policy, decide
 from vectorstore.errors import ConfigurationError, Refused
 
 NOW = unix("2026-11-21 17:12:00")
@@ -109,6 +109,14 @@ def test_every_reason_is_given() -> None:
         "not one of the newest 1, 70.5 days before the newest",
     ]
     assert [each.keep for each in decisions] == [True] * 5 + [False]
+
+
+def test_only_what_the_last_restore_replaced_stays_for_that() -> None:
+    """The others are backups like any: restores must not fill the disk for good."""
+    old, older = (replace(backup(NOW - days * DAY_S), pinned=f"{REPLACED} x was restored") for days in (50, 60))
+    mine = replace(backup(NOW - 70 * DAY_S), pinned="before the move")
+    decisions = decide([backup(NOW), old, older, mine], Policy(**OFF | {"keep": 1}), NOW)
+    assert kept(decisions) == [backup(NOW).name, old.name, mine.name]
 
 
 def test_one_with_a_problem_is_kept_and_does_not_count() -> None:

@@ -97,7 +97,9 @@ def drilled(events: Iterable[Event], ok: bool | None = True) -> dict[str, float]
 
 
 def next_to_drill(backups: Iterable[Backup], tried: Mapping[str, float]) -> Backup | None:
-    """Whose turn it is: the newest of those never drilled; else the one whose drill is longest ago.
+    """Whose turn it is: of those never drilled the newest and the oldest in turn; else whose drill is longest ago.
+
+    Always the newest, and a daily backup would leave those of last month unproven for good.
 
     Args:
         backups: to choose from; those with a problem are left out.
@@ -106,7 +108,9 @@ def next_to_drill(backups: Iterable[Backup], tried: Mapping[str, float]) -> Back
     """
     sound = sorted((each for each in backups if not each.problem), key=lambda each: each.name, reverse=True)
     never = [each for each in sound if each.name not in tried]
-    return never[0] if never else min(sound, key=lambda each: tried[each.name], default=None)
+    if never:
+        return never[-(len(tried) % 2)]
+    return min(sound, key=lambda each: tried[each.name], default=None)
 
 
 def _backwards(folder: Path) -> Iterator[Event]:

@@ -15,6 +15,7 @@ from vectorstore.errors import ConfigurationError, Refused
 
 DAY_S = 86_400
 AHEAD_S = DAY_S  # a backup dated so far after now was made under a wrong clock
+REPLACED = "what was there before"  # how the reason begins for which a restore pins its own backup
 _PERIODS = {"daily": "%Y-%m-%d", "weekly": "%G week %V", "monthly": "%Y-%m"}  # of UTC
 
 
@@ -114,12 +115,18 @@ def _newest_of_each(sound: Sequence[Backup], form: str, most: int) -> list[tuple
     return list(newest.items())[:most]
 
 
+def _is_superseded(each: Backup, sound: Sequence[Backup]) -> bool:
+    """Whether it is what a restore replaced, and a later restore has made a newer one: only the last can be undone."""
+    replaced = (other for other in sound if other.pinned.startswith(REPLACED))
+    return each.pinned.startswith(REPLACED) and next(replaced, each).name != each.name
+
+
 def _decision(each: Backup, wanted: dict[str, list[str]], sound: Sequence[Backup], policy: Policy) -> Decision:
     if each.problem:
         return Decision(each.name, True, f"has a problem: {each.problem}; see to it")
     if each not in sound:
         return Decision(each.name, True, "dated in the future: see the clock, and remove it if it is not wanted")
-    reasons = [f"pinned: {each.pinned}"] if each.pinned else []
+    reasons = [f"pinned: {each.pinned}"] if each.pinned and not _is_superseded(each, sound) else []
     reasons += wanted[each.name]
     if reasons:
         return Decision(each.name, True, "; ".join(reasons))
