@@ -82,6 +82,7 @@ class Desk:
 
     def keep(self) -> None:
         """Until it is stopped: what dies is started again, and runs that were killed are ended."""
+        self.api.patience_s = 10  # a signal does not wait longer
         looked = time.monotonic()
         while not self.stop.wait(0.5):
             for child in filter(None, (self.server, self.worker)):
@@ -221,6 +222,10 @@ def serve(settings: Settings, port: int) -> int:
             desk.start()
             say("ready", "Ctrl-C ends all of it")
             desk.keep()
+        except OSError as error:
+            raise VectorkeepError(
+                f"the Prefect server at {desk.api.ui}: {error}", "see its log, and try again"
+            ) from error
         finally:
             desk.end()
     return 0
