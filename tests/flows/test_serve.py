@@ -138,6 +138,7 @@ def paid(served: Served) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two starts of all of Prefect
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 def test_serves_whatever_is_killed_and_leaves_nothing(served: Served, tmp_path: Path) -> None:
     said = served.said()
