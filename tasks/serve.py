@@ -117,7 +117,7 @@ class Desk:
             say("!", f"{error.message}: {error.hint}")
             return
         if self.metrics.port:
-            say("metrics", f"http://127.0.0.1:{self.metrics.port}/metrics, /health, /status")
+            say("metrics", f"http://127.0.0.1:{self.metrics.port}/metrics, /health, /status, /report")
 
     def _reach_server(self) -> None:
         if self.api.answers():

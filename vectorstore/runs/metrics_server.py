@@ -1,4 +1,4 @@
-"""``/metrics``, ``/health`` and ``/status`` over HTTP, for this machine only.
+"""``/metrics``, ``/health``, ``/status`` and ``/report`` over HTTP, for this machine only.
 
 A page is made when it is asked for, at most every few seconds; a ledger that a run writes to is waited for a moment,
 never longer. Nothing here changes anything, and no secret is shown.
@@ -27,6 +27,7 @@ _FRESH_S = 5.0
 _PATIENCE_S = 1.0  # with the ledger
 _SOCKET_S = 10.0
 _JSON, _PROMETHEUS = "application/json; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
 _ENDED_BADLY = ("failed", "crashed", "findings", "capped", "refused")
 
 
@@ -94,7 +95,7 @@ class _Pages:
         self._settings, self._lock = settings, threading.Lock()
         self._made: dict[str, tuple[float, Page]] = {}
         self._make: dict[str, Callable[[Settings], Page]] = {
-            "/metrics": _metrics, "/health": _health, "/status": _status,
+            "/metrics": _metrics, "/health": _health, "/status": _status, "/report": _report,
         }  # fmt: skip
 
     def page(self, path: str) -> Page:
@@ -138,6 +139,13 @@ def _health(settings: Settings) -> Page:
 
 def _status(settings: Settings) -> Page:
     return _json(200, status(settings, patience_s=_PATIENCE_S))
+
+
+def _report(settings: Settings) -> Page:
+    from vectorstore.report import report
+    from vectorstore.runs.report_page import report_page
+
+    return Page(200, _HTML, report_page(report(settings)).encode())
 
 
 def _json(code: int, value: Any) -> Page:
