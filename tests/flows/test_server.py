@@ -42,6 +42,7 @@ class Prefect:
     Attributes:
         deployments: of ``prefect.yaml``, by flow, as the server knows them.
         embeddings: the embeddings API that the worker's runs call.
+        started: the processes, ``server`` and ``worker``.
     """
 
     def __init__(self, home: Path, embeddings: ServerProcess) -> None:
@@ -54,12 +55,12 @@ class Prefect:
             "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
             "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
         }  # fmt: skip
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
         self._processes = contextlib.ExitStack()
 
     def __enter__(self) -> Prefect:
         with contextlib.ExitStack() as opened:
-            self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
-            wait_until(lambda: self._answers("GET", "/health"))
+            self.start_server(opened)
             self._start(opened, "worker", "start", "--pool", "vectorkeep", "--type", "process")
             wait_until(lambda: self._answers("GET", "/work_pools/vectorkeep"))
             self.deployed = subprocess.run(
@@ -72,6 +73,11 @@ class Prefect:
 
     def __exit__(self, *_: object) -> None:
         self._processes.close()
+
+    def start_server(self, opened: contextlib.ExitStack) -> None:
+        """It answers when this returns, and ends with ``opened``."""
+        self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
+        wait_until(lambda: self._answers("GET", "/health"))
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else None
@@ -115,10 +121,11 @@ class Prefect:
         return " ".join(html.unescape(shown).split())
 
     def _start(self, opened: contextlib.ExitStack, *command: str) -> None:
-        with open(self.home / f"{command[0]}.log", "w") as log:
+        with open(self.home / f"{command[0]}.log", "a") as log:
             process = subprocess.Popen(
                 [*self._prefect(), *command], cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self.started[command[0]] = process
         opened.callback(_end, process)
 
     def _prefect(self) -> list[str]:
