@@ -6,8 +6,11 @@ Nothing that is left of it holds one: workspace, reports, backups, copies, Prefe
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from tests.flows.test_server import Prefect, wait_until
 from tests.support.embeddings_server import EmbeddingsServer
+from tests.support.pausing import PAUSING
 from tests.support.planted import search
 from tests.support.receivers import Webhook, free_port, serving
 from tests.support.workbench import Workspace, limit_files
-from tests.support.workbench import wait_until as seen
 
 KEY, PASSWORD = "sk-Pl4nted/Key+0f=OpenAI", "Pl4nted:backup p@ss/w0rd"
 ALERTS, TOKEN, MAIL = "Pl4ntedAlertPassw0rd", "Pl4ntedAlertT0ken", "Pl4ntedMail%2FPassw0rd"
@@ -64,7 +68,7 @@ class Scene:
     """
 
     def __init__(self, folder: Path, server: EmbeddingsServer, webhook: Webhook) -> None:
-        self.server, self.folder, self.printed = server, folder, folder / "printed"
+        self.server, self.webhook, self.folder, self.printed = server, webhook, folder, folder / "printed"
         self.printed.mkdir()
         (folder / "copies").mkdir()
         self.workspace = Workspace(folder / "workspace", max_attempts=1, request_timeout_s=5)
@@ -149,7 +153,7 @@ def do_everything_badly(scene: Scene) -> None:
     scene.do("update", code=2)
     scene.do("check-key", code=None)
     scene.do("search", "ban", code=None)
-    nobody = f"http://{BASE}:{BASE}@127.0.0.1:{free_port()}/v1"
+    nobody = f"http://127.0.0.1:{free_port()}/v1"
     scene.do("update", code=1, VECTORKEEP_OPENAI_BASE_URL=nobody)
     scene.do("check-key", code=None, VECTORKEEP_OPENAI_BASE_URL=nobody)
     scene.do("update", code=2, VECTORKEEP_OPENAI_BASE_URL=f"{BASE}:{BASE}@127.0.0.1/v1")
@@ -162,16 +166,16 @@ def do_everything_badly(scene: Scene) -> None:
     scene.server.faults.clear()
     scene.server.latency_s = 0.5
     run = scene.start("update", VECTORKEEP_ALERT_URLS=scene.addresses)
-    assert seen(lambda: len(scene.server.bill.requests) > 10)
+    wait_until(lambda: len(scene.server.bill.requests) > 10)
     run.kill()
     scene.server.latency_s = 0.0
     encrypted = next((scene.workspace.root / "backups").glob("*.age")).name.partition(".")[0]
     scene.do("verify", encrypted, code=2, VECTORKEEP_BACKUP_PASSWORD=f"{PASSWORD}x")
-    for url in (f"sftp://dave:{OFFSITE}@127.0.0.1:{free_port()}/x", f"sftp://dave:{SLASHED}@127.0.0.1/x",
-                f"zip::sftp://dave:{OFFSITE}@127.0.0.1/x", f"nowhere://dave:{SLASHED}@x/y",
-                f"sftp://{OFFSITE}@127.0.0.1:{free_port()}/x"):  # fmt: skip
+    dead = f"127.0.0.1:{free_port()}/x"
+    for url in (f"sftp://dave:{OFFSITE}@{dead}", f"sftp://dave:{SLASHED}@{dead}", f"zip::sftp://dave:{OFFSITE}@{dead}",
+                f"nowhere://dave:{SLASHED}@{dead}", f"sftp://{OFFSITE}@{dead}"):  # fmt: skip
         scene.do("backups", "--offsite", code=None, VECTORKEEP_OFFSITE_URL=url)
-        scene.do("backup", "--offsite", code=None, VECTORKEEP_OFFSITE_URL=url)
+    scene.do("backup", "--offsite", code=None, VECTORKEEP_OFFSITE_URL=url)
     chroma = f"http://carol:{CHROMA}@127.0.0.1:{free_port()}"
     for command in (["status"], ["update"], ["health", "--output", str(scene.folder / "reports" / "b.json")],
                     ["search", "ban"], ["backup"]):  # fmt: skip
@@ -180,7 +184,58 @@ def do_everything_badly(scene: Scene) -> None:
     scene.do("alerts", code=None, VECTORKEEP_ALERT_URLS=scene.addresses)
 
 
+@pytest.mark.slow
 def test_by_the_command_line(scene: Scene) -> None:
     do_everything_well(scene)
     do_everything_badly(scene)
+    assert search(SECRETS, [scene.folder], [scene.workspace.root / "vectorkeep.toml"]) == []
+
+
+@pytest.fixture
+def prefect(tmp_path: Path, scene: Scene) -> Iterator[Prefect]:
+    """A server and a worker, both with the secrets in their environment, and the addresses of alerts in a block."""
+    (home := tmp_path / "prefect").mkdir()
+    prefect = Prefect(home, scene.server)
+    prefect.environment |= scene.environment | {"OPENAI_BASE_URL": ""}
+    with prefect:
+        save = "import os; from prefect.blocks.system import Secret; Secret(value=os.environ['A']).save('addresses')"
+        environment = prefect.environment | {"A": scene.addresses}
+        subprocess.run([sys.executable, "-c", save], env=environment, check=True, capture_output=True)
+        yield prefect
+
+
+def begin(prefect: Prefect, deployment: str, fail_at: str = "", **parameters: Any) -> str:
+    """A run whose environment gets the addresses from the block."""
+    environment = {"VECTORKEEP_ALERT_URLS": "{{ prefect.blocks.secret.addresses }}"}
+    if fail_at:
+        environment |= {"FAIL_AT": fail_at, "PYTHONPATH": f"{PAUSING}{os.pathsep}{prefect.environment['PYTHONPATH']}"}
+    body = {"parameters": parameters, "job_variables": {"env": environment}}
+    its = prefect.deployments[deployment]
+    return str(prefect.ask("POST", f"/deployments/{its['id']}/create_flow_run", body)["id"])
+
+
+@pytest.mark.slow
+def test_by_flows(scene: Scene, prefect: Prefect) -> None:
+    """A day's work that goes well, one with a rejected key and a broken store, an error nobody foresaw, and a kill."""
+    webhook, root = scene.webhook, str(scene.workspace.root)
+    every = {"workspace": root, "dry_run": False, "depth": "deep", "verify": True, "fix": True, "drill": True}
+    scene.do("update")
+    well = prefect.ended(begin(prefect, "maintain", **every, offsite=True))
+    assert well["state"]["name"] == "Completed", well["state"]
+    told = len(webhook.received)
+    scene.workspace.fill(20)
+    scene.server.key = "another"
+    badly = prefect.ended(begin(prefect, "maintain", **every))
+    assert badly["state"]["name"] == "Failed" and "HTTP 401" in badly["state"]["message"]
+    assert len(webhook.received) > told  # the block's addresses were used
+    unforeseen = prefect.ended(begin(prefect, "update", "before vectorstore.run:Run.execute", workspace=root))
+    assert unforeseen["state"]["message"].startswith("stopped by ValueError: nobody foresaw '***'")
+    wait_until(lambda: any("Traceback" in line["message"] for line in prefect.of_run("logs", unforeseen["id"])))
+    scene.settings(f'chroma_url = "http://carol:{CHROMA}@127.0.0.1:{free_port()}"')
+    unreachable = prefect.ended(begin(prefect, "update", workspace=root))
+    assert "does not answer" in unreachable["state"]["message"]
+    scene.settings(f'offsite_url = "sftp://dave:{OFFSITE}@127.0.0.1:{free_port()}/x"')
+    refused = prefect.ended(begin(prefect, "offsite", workspace=root))
+    assert "holds a password" in refused["state"]["message"]
+    prefect.__exit__()
     assert search(SECRETS, [scene.folder], [scene.workspace.root / "vectorkeep.toml"]) == []

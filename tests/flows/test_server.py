@@ -67,7 +67,7 @@ class Prefect:
                 [*self._prefect(), "--no-prompt", "deploy", "--all"], cwd=ROOT, env=self.environment,
                 capture_output=True, text=True,
             )  # fmt: skip
-            self.deployments = {flow: self.ask("GET", f"/deployments/name/{flow}/{flow}") for flow in FLOWS}
+            self.deployments = {each["name"]: each for each in self.ask("POST", "/deployments/filter", {})}
             self._processes = opened.pop_all()
         return self
 

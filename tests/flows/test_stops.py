@@ -19,11 +19,11 @@ import pytest
 
 from tests.flows.test_server import FINAL, Prefect, wait_until
 from tests.support.embeddings_server import EmbeddingsServer
+from tests.support.pausing import PAUSING
 from tests.support.workbench import Row, Workspace, limit_files, paid, uncached
 from vectorstore.runs.history import records
 
 pytestmark = pytest.mark.slow
-PAUSING = Path(__file__).parents[1] / "support" / "pausing"
 MOMENTS = (
     "before vectorstore.update:make_plan",
     "before vectorstore.run:Run.execute",

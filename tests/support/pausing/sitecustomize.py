@@ -1,8 +1,8 @@
-"""Lets a process wait at a step. Python imports this by itself where its folder is on ``PYTHONPATH``.
+"""Lets a process wait or fail at a step. Python imports this by itself where its folder is on ``PYTHONPATH``.
 
 ``PAUSE_AT`` names the step: ``before vectorstore.ledger:Ledger.commit``, or ``after ... 3`` for the third. There the
-process writes its id into the file ``PAUSE_FILE``, and goes on once the update was asked to stop. Nothing else of it
-is changed, so that what happens to a worker's run happens at a known moment of it.
+process writes its id into the file ``PAUSE_FILE``, and goes on once the update was asked to stop. At ``FAIL_AT`` an
+exception is raised that nobody foresaw, and that tells the key. Nothing else of the process is changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ def _pause() -> None:
         time.sleep(0.02)
 
 
-def _arm(when: str, step: str, nth: str = "1") -> None:
+def _fail() -> None:
+    raise ValueError(f"nobody foresaw {os.environ['OPENAI_API_KEY']!r}")
+
+
+def _arm(act: Callable[[], None], when: str, step: str, nth: str = "1") -> None:
     module, _, path = step.partition(":")
     owner: Any = importlib.import_module(module)
     *parents, name = path.split(".")
@@ -46,13 +51,15 @@ def _arm(when: str, step: str, nth: str = "1") -> None:
     def waiting(*args: Any, **options: Any) -> Any:
         now = next(calls) == int(nth)
         if now and when == "before":
-            _pause()
+            act()
         result = original(*args, **options)
         if now and when == "after":
-            _pause()
+            act()
         return result
 
     setattr(owner, name, waiting)
 
 
-_arm(*os.environ["PAUSE_AT"].split())
+for _name, _act in (("PAUSE_AT", _pause), ("FAIL_AT", _fail)):
+    if _name in os.environ:
+        _arm(_act, *os.environ[_name].split())
