@@ -8,7 +8,7 @@ export ANONYMIZED_TELEMETRY = False
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-fast lint types bench lock clean
+.PHONY: help demo serve test test-fast lint types bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,6 +16,9 @@ help: ## this list
 
 demo: .venv/ready ## the main job: several hundred real documents into a store, offline, without a key
 	@$(BIN)/python docs/demo.py
+
+serve: .venv/ready ## Prefect for this machine: server, deployments, worker; WORKSPACE=DIR names another folder than this
+	@$(BIN)/vectorkeep serve $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
 
 test: .venv/ready ## all tests, on all cores but four at most
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal

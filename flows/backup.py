@@ -5,6 +5,7 @@ from typing import Literal
 
 from prefect import State, flow
 
+from tasks.alerts import HOOKS
 from tasks.backup import back_up, run_name
 from tasks.by_hand import run_by_hand
 from tasks.states import own
@@ -16,6 +17,7 @@ from tasks.states import own
     " go on meanwhile; writers wait.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def backup(
     kind: Literal["auto", "full", "portable"] = "auto",

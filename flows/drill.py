@@ -6,6 +6,7 @@ from typing import Annotated
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.drill import drill_backup, run_name
 from tasks.runs import BACKUP
@@ -18,6 +19,7 @@ from tasks.states import own
     " workspace is not touched.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def drill(
     name: Annotated[str, Field(pattern=f"^({BACKUP})?$")] = "",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.health import check_store, fix_store, run_name
 from tasks.states import own
@@ -17,6 +18,7 @@ from tasks.states import own
     " With `fix` it shows what it would mend; with `fix` and without `dry_run` it mends it and looks again.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def health(
     depth: Literal["quick", "standard", "deep"] = "standard",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.backup import back_up
 from tasks.by_hand import run_by_hand
 from tasks.drill import drill_backup
@@ -24,6 +25,7 @@ from tasks.verify import verify_backups
     " it only shows what it would do.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def maintain(
     dry_run: bool = True,

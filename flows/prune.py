@@ -4,6 +4,7 @@ import sys
 
 from prefect import State, flow
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.prune import prune_backups, run_name
 from tasks.states import own
@@ -15,6 +16,7 @@ from tasks.states import own
     " is kept or not. With `dry_run` it only says so.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def prune(dry_run: bool = True, workspace: str = "") -> State:
     """Delete the backups that retention no longer wants.

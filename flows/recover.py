@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.health import check_store, fix_store
 from tasks.recover import run_name
@@ -22,6 +23,7 @@ from tasks.update import update_documents
     " would replace.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def recover(
     name: Annotated[str, Field(pattern=f"^(latest|{BACKUP})$")] = "latest",

@@ -6,6 +6,7 @@ from typing import Annotated
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.restore import restore_backup, run_name
 from tasks.runs import BACKUP
@@ -18,6 +19,7 @@ from tasks.states import own
     " backed up, and then the two change places. With `dry_run` it only verifies, and shows what it would replace.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def restore(
     name: Annotated[str, Field(pattern=f"^(latest|{BACKUP})$")] = "latest",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.health import check_store
 from tasks.states import own
@@ -19,6 +20,7 @@ from tasks.update import plan_documents, run_name, update_documents
     " never spends past a cap. With `dry_run` it only shows what it would do and cost.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def update(
     dry_run: bool = False,

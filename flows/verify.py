@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from prefect import State, flow
 from pydantic import Field
 
+from tasks.alerts import HOOKS
 from tasks.by_hand import run_by_hand
 from tasks.runs import BACKUP
 from tasks.states import own
@@ -18,6 +19,7 @@ from tasks.verify import run_name, verify_backups
     " bad.",
     flow_run_name=run_name,
     persist_result=False,
+    **HOOKS,
 )
 def verify(
     name: Annotated[str, Field(pattern=f"^(latest|all|{BACKUP})$")] = "latest",

@@ -1,66 +1,35 @@
-"""The pieces of Markdown pages.
-
-Names of documents come from the disk: they are escaped, or a file called ``![](http://…)`` would load a picture, and
-one called ``http://…`` would be a link.
-"""
+"""The pieces of Markdown pages, with what only Prefect's UI needs; see ``vectorstore.output.markdown``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
 
-from vectorstore.output.printable import printable
+from vectorstore.output.markdown import LONGEST, escaped, facts, one_line, page, prose, quote, section, table
 
+__all__ = [
+    "LONGEST",
+    "SHOWN",
+    "cell",
+    "escaped",
+    "facts",
+    "more",
+    "one_line",
+    "page",
+    "prose",
+    "quote",
+    "section",
+    "table",
+]
 SHOWN = 20  # lines of a list; the tables hold more
-LONGEST = 400  # characters of a text from outside
 _ACTIVE = re.compile(  # links and pictures, tags, emphasis, entities, headings and lists, and what escapes others
     r"(?<=\])[(\[]|<(?=[\w/!?])|[`*~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^(?:>|[+-](?=\s)|#(?=[#\s]))"
     r"|:(?=//)|(?<=[wW]{3})\.|\\(?=[!-/:-@\[-`{-~])"
 )
 
 
-def page(title: str, *parts: str) -> str:
-    """A page; parts without text are left out."""
-    return "\n\n".join([f"## {title}", *filter(None, parts)]) + "\n"
-
-
-def facts(rows: Mapping[str, str]) -> str:
-    """A table of names and values, both Markdown; values without text are left out."""
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value]
-    return "\n".join([lines[0], "| --- | --- |", *lines[1:]]) if lines else ""
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
-    """A table of cells in Markdown, the last ``numbers`` columns set to the right."""
-    rules = ["---"] * (len(heads) - numbers) + ["---:"] * numbers
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))
-
-
-def section(heading: str, items: Iterable[str]) -> str:
-    """A list of lines in Markdown under a heading; empty without lines."""
-    lines = [f"- {item}" for item in items]
-    return f"### {heading}\n" + "\n".join(lines) if lines else ""
-
-
 def more(count: int, key: str) -> str:
     """Where the rest of ``count`` lines is."""
     return f"\n\n… and {count - SHOWN:,} more: see the artifact `{key}`" if count > SHOWN else ""
-
-
-def quote(word: str, message: str, hint: str = "") -> str:
-    """What stopped a run, and the next step."""
-    return f"> **{word}:** {escaped(message)}" + (f"\n>\n> **Next:** {escaped(hint)}" if hint else "")
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return _escaped(one_line(text))
-
-
-def prose(text: str) -> str:
-    """A sentence of the library's: what stands between backticks is code, the rest is shown as it is."""
-    parts = re.split(r"`([^`|]+)`", one_line(text, LONGEST))
-    return "".join(f"`{part}`" if number % 2 else _escaped(part) for number, part in enumerate(parts))
 
 
 def cell(text: str) -> str:
@@ -70,12 +39,3 @@ def cell(text: str) -> str:
     """
     parts = re.split(r"`([^`]+)`", one_line(text))
     return "".join(f"`{part}`" if number % 2 else _ACTIVE.sub(r"\\\g<0>", part) for number, part in enumerate(parts))
-
-
-def one_line(text: str, limit: int = 0) -> str:
-    """Text without what a browser would act on or a server not take: turned writing, halves of characters."""
-    return printable(" ".join(text.split()), limit)
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>()#!|~&@]|:(?=//)|(?<=[wW]{3})\.)", r"\\\1", text)

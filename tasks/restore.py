@@ -39,7 +39,7 @@ def restore_backup(workspace: str, name: str, into: str, **choice: Any) -> State
                 lambda: restore(
                     settings, name, into=folder, password=backup_password(), on_step=view.noted(stop), **choice
                 ),
-                dry_run=choice.get("dry_run", False),
+                dry_run=choice.get("dry_run", False) or bool(folder),  # into another folder: no run of this workspace
             ),
             view.look,
             ended,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from vectorstore import cli, errors, progress
-from vectorstore.alerting.addresses import URLS
+from vectorstore.alerting import URLS
+from vectorstore.alerting.alert import NAMES, Alert
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER
@@ -119,6 +120,22 @@ def _severity(rule: Rule) -> str:
             said.append(now)
             words.append(f"{now.name} above {(share - 1) / 10:g} %")
     return ", ".join(words)
+
+
+def test_every_alert_is_described_and_its_settings_exist() -> None:
+    described = {row[0].strip("`"): row for row in rows("docs/alerts.md") if len(row) == 5 and row[0].startswith("`")}
+    assert tuple(described) == NAMES
+    settings = {name for row in described.values() for name in re.findall(r"`(\w+)`", row[3])}
+    assert settings <= {spec.name for spec in fields(Settings)}
+    named = set(re.findall(r"`(alert_\w+|coverage_floor)`", PAGES["docs/alerts.md"]))
+    assert named == {spec.name for spec in fields(Settings) if spec.name.startswith(("alert_", "coverage_"))}
+
+
+def test_every_field_of_an_alert_event_is_described() -> None:
+    text = PAGES["docs/alerts.md"].partition("### Events")[2].partition("\n### ")[0].partition("| field |")[2]
+    described = {name for cell in re.findall(r"(?m)^\| (`.*?) \|", text) for name in re.findall(r"`(\w+)`", cell)}
+    alert = Alert("failed", "FAIL", "", "", None, None, 0.0)
+    assert described == {*alert.to_dict(), "title", "text", "workspace"}
 
 
 def test_every_action_of_a_fix_is_described() -> None:

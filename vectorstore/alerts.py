@@ -61,16 +61,16 @@ def alerts(
     addresses: Sequence[str] | None = None,
     sinks: Mapping[str, Sink] | None = None,
     clock: Callable[[], float] = time.time,
+    seconds: float = 10.0,
 ) -> AlertsReport:
     """Judge now, and tell: every alert once a cool-down while it holds, and once when it is over.
-
-    It takes ten seconds at most for sending, whatever the addresses do.
 
     Args:
         send: else only say what would be told, and change nothing.
         addresses: Apprise addresses; ``None``: those of ``VECTORKEEP_ALERT_URLS``.
         sinks: more places, by name, that are told within this process.
         clock: Unix time.
+        seconds: after which sending is given up, whatever the addresses do; the next check tries again.
     """
     from vectorstore.alerting.facts import gather
     from vectorstore.alerting.rules import judge
@@ -83,24 +83,21 @@ def alerts(
         return AlertsReport([], dry_run=not send)
     given = places.from_environment() if addresses is None else tuple(addresses)
     notes: list[str] = []
-    active: list[Alert] = []
 
     def look() -> list[Alert]:
         if send:
             settle(settings, notes.append)
-        runs, odd = read(settings.hashes)
-        notes.extend(odd)
-        active[:] = judge(settings, runs, gather(settings, runs, clock(), notes))
-        return active
+        runs, notes[:] = read(settings.hashes)
+        return judge(settings, runs, gather(settings, runs, clock(), notes))
 
     labels = [*places.labels(given), *sinks]
     if send and labels:
-        told = tell(settings, look, given, sinks, clock)
+        told = tell(settings, look, given, sinks, clock, seconds)
     else:
         told = would_tell(settings, look(), labels, clock())
     fired, resolved = (told.fired, told.resolved) if labels else ([], [])
-    seconds = time.monotonic() - began
-    return AlertsReport(active, fired, resolved, labels, [*notes, *told.notes], not send, seconds)
+    took = time.monotonic() - began
+    return AlertsReport(told.active, fired, resolved, labels, [*notes, *told.notes], not send, took)
 
 
 def try_addresses(settings: Settings, addresses: Sequence[str] | None = None) -> dict[str, str]:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vectorstore import cli_alerts
-from vectorstore.cli_backups import add_commands
+from vectorstore import cli_alerts, cli_backups, cli_runs, cli_serve
 from vectorstore.cli_runs import by_hand
 from vectorstore.errors import VectorkeepError, unforeseen
 from vectorstore.settings import SETTINGS_FILE, Settings, find_workspace, load_settings
@@ -122,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
         "--collection", action="append", default=[], metavar="NAME", help="only in this one; repeatable"
     )
     add("status", _status, "what the store holds, the last run, and what was spent")
-    add_commands(add)
-    cli_alerts.add_commands(add)
+    for module in (cli_backups, cli_runs, cli_alerts, cli_serve):
+        module.add_commands(add)
     return parser
 
 

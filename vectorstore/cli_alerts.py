@@ -39,7 +39,7 @@ def _alerts(arguments: argparse.Namespace) -> int:
 
 
 def _test(arguments: argparse.Namespace, settings: Settings) -> int:
-    from vectorstore.alerting.addresses import URLS
+    from vectorstore.alerting import URLS
     from vectorstore.alerts import try_addresses
     from vectorstore.output.alert_text import trial_text
 

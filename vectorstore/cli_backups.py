@@ -167,7 +167,7 @@ def _restore(arguments: argparse.Namespace) -> int:
                 accept_findings=arguments.accept_findings, include_sensitive=arguments.include_sensitive,
                 password=password, on_step=on_step,
             ),
-            dry_run=arguments.dry_run,
+            dry_run=arguments.dry_run or bool(arguments.into),  # that is no run of this workspace
         )  # fmt: skip
     return _show(arguments, report, restore_text)
 

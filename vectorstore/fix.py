@@ -272,7 +272,8 @@ class _Fix:
                     fixes.refill(name, ids)
             finally:
                 store.close()
-            files.close(ledger)
+            if not files.lost:  # else the files can't verify before the update has written the lost ones' documents
+                files.close(ledger)
             self._notes += files.notes
         finally:
             known.close()

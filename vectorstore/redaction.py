@@ -27,12 +27,12 @@ def redacted(text: str) -> str:
     values = tuple(_values())
     for secret in _forms(values) if values else ():
         text = text.replace(secret, HIDDEN)
-    return without_logins(text)
+    return _LOGIN.sub(f"{HIDDEN}@", text)
 
 
 def without_logins(text: str) -> str:
-    """``text`` without the ``user:password@`` of addresses in it, nor a ``user@``, which may be a token."""
-    return _LOGIN.sub("", text) if "://" in text else text
+    """``text`` whose addresses lack their ``user:password@``, and a ``user@`` as well: it may be a token."""
+    return _LOGIN.sub("", text)
 
 
 def _values() -> Iterator[tuple[str, str]]:

@@ -74,6 +74,9 @@ class Settings:
     # cache
     cache_keep_days: int = _at_least(90, 0)  # for vectors that no document needs
     cache_max_mb: int = _at_least(0, 0)  # 0: unbounded
+    # metrics
+    metrics_port: int = _at_least(9464, 0)  # of `vectorkeep serve`, on this machine only; 0: off
+    metrics_file: str = ""  # written after each run, for a collector of text files; empty: none
     # backups
     backups_path: Path = Path("backups")
     backup_keep: int = _at_least(10, 0)  # the newest so many

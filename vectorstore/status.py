@@ -12,9 +12,14 @@ from vectorstore.redaction import without_logins
 from vectorstore.settings import Settings
 
 
-def status(settings: Settings) -> dict[str, Any]:
-    """A summary: collections, failures, the last run, what runs now, and what was spent by day."""
-    ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True)
+def status(settings: Settings, *, patience_s: float = 60.0) -> dict[str, Any]:
+    """A summary: collections, failures, the last run, what runs now, and what was spent by day.
+
+    Args:
+        settings: of the workspace.
+        patience_s: how long to wait for a run that writes to the ledger.
+    """
+    ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True, patience_s=patience_s)
     try:
         generation = ledger.generation(settings.collection)
         collections = ledger.collections(generation.id) if generation else {}

@@ -1,12 +1,8 @@
-"""Mend a store of the kill test as `vectorkeep` would: from kept vectors, in a process that can be killed.
-
-Usage: python -m tests.accidents.index_mender STORE ASIDE
-"""
+"""Mend a store of the kill test as `vectorkeep` would: from kept vectors, in a process that can be killed."""
 
 from __future__ import annotations
 
 import resource
-import sys
 from pathlib import Path
 
 from tests.accidents.index_writer import all_vectors, row_ids
@@ -29,6 +25,7 @@ def mend(store: Path, aside: Path) -> None:
     assert report.remaining == [] and not report.lost, report
 
 
-if __name__ == "__main__":
+def mend_limited(store: Path, aside: Path) -> None:
+    """For a process."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
-    mend(Path(sys.argv[1]), Path(sys.argv[2]))
+    mend(store, aside)

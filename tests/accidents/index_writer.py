@@ -1,14 +1,9 @@
-"""A plain Chroma writer to be killed; it says on stdout what Chroma has acknowledged, a JSON line a call.
-
-Usage: python -m tests.accidents.index_writer STORE OPERATIONS, a JSON list of [verb, first row, row after
-the last].
-"""
+"""A plain Chroma writer to be killed; it says what Chroma has acknowledged, a message a call."""
 
 from __future__ import annotations
 
-import json
 import resource
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +39,12 @@ def apply(collection: Any, vectors: NDArray[np.float32], verb: str, first: int, 
     )
 
 
-def main(store: str, operations: str) -> None:
+def write(store: Path, operations: Operations, acknowledged: Connection) -> None:
+    """For a process: all of the operations, each ``(verb, first row, row after the last)``."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
     vectors = all_vectors()
-    with open_client(Path(store)) as client:
+    with open_client(store) as client:
         collection = client.get_collection("pages")
-        for verb, first, last in json.loads(operations):
+        for verb, first, last in operations:
             apply(collection, vectors, verb, first, last)
-            print(json.dumps([verb, first, last]), flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+            acknowledged.send((verb, first, last))

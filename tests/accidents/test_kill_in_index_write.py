@@ -7,27 +7,25 @@ acknowledged.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import contextlib
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.accidents.index_mender import mend
-from tests.accidents.index_writer import Operations, all_vectors, apply, row_ids
-from tests.support.chroma_helpers import FILE_LIMIT, create, file_limit, open_client
+from tests.accidents.index_mender import mend, mend_limited
+from tests.accidents.index_writer import Operations, all_vectors, apply, row_ids, write
+from tests.support.chroma_helpers import create, file_limit, open_client
+from tests.support.workbench import _FORKS, limit_files
 from vectorstore.chroma import files
 from vectorstore.chroma.audit import Remedy, audit
 
@@ -35,7 +33,6 @@ KILLS, NEEDED_HITS = 40, 10
 BASE = 2_000
 SYNC_THRESHOLD = 500
 LARGEST_FILE = 64 << 20
-ROOT = Path(__file__).parents[2]
 # A persist of new rows alone, and one that changes and deletes rows of the index as well.
 SCRIPTS: list[Operations] = [
     [("upsert", BASE, BASE + 500), ("upsert", BASE + 500, BASE + 1_000)],
@@ -43,28 +40,24 @@ SCRIPTS: list[Operations] = [
 ]
 
 
-@dataclass
 class Writer:
     """The process to kill."""
 
-    store: Path
-    operations: Operations
-    process: subprocess.Popen[str] = field(init=False)
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "tests.accidents.index_writer", str(self.store)]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(self.operations)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, store: Path, operations: Operations) -> None:
+        self._said, there = _FORKS.Pipe(duplex=False)
+        self.process = _FORKS.Process(target=write, args=(store, operations, there))
+        self.process.start()
+        there.close()
 
     def kill(self) -> int:
         """Kill at once; returns how many operations were acknowledged before."""
-        self.process.send_signal(signal.SIGKILL)
-        return self.acknowledged()
-
-    def acknowledged(self) -> int:
-        output, _ = self.process.communicate(timeout=30)
-        return output.count("\n")
+        self.process.kill()
+        self.process.join(30)
+        done = 0
+        with contextlib.suppress(EOFError):
+            while self._said.recv():
+                done += 1
+        return done
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +74,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def opener() -> Iterator[ProcessPoolExecutor]:
     """Whatever opens a store that was killed does so in a process of its own: it may crash."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_limit_files) as pool:
+    with ProcessPoolExecutor(1, mp_context=_FORKS, initializer=limit_files) as pool:
         yield pool
-
-
-def _limit_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
 
 
 def segment(store: Path) -> Path:
@@ -95,13 +83,13 @@ def segment(store: Path) -> Path:
         return store / files.list_collections(db, store)[0].vector_segment
 
 
-def wait_for_persist(folder: Path, process: subprocess.Popen[str], timeout: float = 30.0) -> None:
+def wait_for_persist(folder: Path, process: BaseProcess, timeout: float = 30.0) -> None:
     """Return as soon as the header, which a persist writes first, is touched."""
     header = folder / "header.bin"
     before = header.stat().st_mtime_ns
     end = time.monotonic() + timeout
     while os.stat(header).st_mtime_ns == before:
-        assert process.poll() is None and time.monotonic() < end, "the writer never began to persist"
+        assert process.is_alive() and time.monotonic() < end, "the writer never began to persist"
         time.sleep(0.000_2)  # the writer and the check of the kill before need both cores
 
 
@@ -118,9 +106,9 @@ def wait_for_map(folder: Path, before: int) -> None:
 def measure_persist(base: Path, folder: Path, operations: Operations) -> float:
     """Seconds from the first touch of the header to the last of the id map, in a writer left alone."""
     store = Path(shutil.copytree(base, folder / "timed"))
-    writer, index = Writer(store, operations), segment(store)
+    index = segment(store)
     before = (index / "index_metadata.pickle").stat().st_mtime_ns
-    writer.start()
+    writer = Writer(store, operations)
     wait_for_persist(index, writer.process)
     start = time.time_ns()
     wait_for_map(index, before)
@@ -130,9 +118,9 @@ def measure_persist(base: Path, folder: Path, operations: Operations) -> float:
 
 
 def kill_at(store: Path, operations: Operations, delay: float) -> int:
+    index = segment(store)
     writer = Writer(store, operations)
-    writer.start()
-    wait_for_persist(segment(store), writer.process)
+    wait_for_persist(index, writer.process)
     end = time.perf_counter() + delay
     while time.perf_counter() < end:
         pass
@@ -198,14 +186,15 @@ class Check:
 def kill_repair(store: Path, aside: Path, delay: float) -> bool:
     """Kill a repair `delay` seconds after it moved the index away; returns whether it was still at work."""
     index = segment(store)
-    command = [sys.executable, "-m", "tests.accidents.index_mender", str(store), str(aside)]
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = _FORKS.Process(target=mend_limited, args=(store, aside))
+    process.start()
     end = time.monotonic() + 30
     while not aside.exists() or not index.exists():
-        assert process.poll() is None and time.monotonic() < end, "the repair never began a new index"
+        assert process.is_alive() and time.monotonic() < end, "the repair never began a new index"
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join(30)
+    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.slow

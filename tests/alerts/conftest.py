@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.receivers import MailServer, Webhook, serving
-from vectorstore.alerting.addresses import URLS
+from vectorstore.alerting import URLS
 
 
 @pytest.fixture(autouse=True)

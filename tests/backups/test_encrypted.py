@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.kept import OPEN, PRIVATE, Kept
-from vectorstore.backups.encryption import make_key
+from tests.support.light_key import make_light_key
 
 PASSWORD = "correct horse battery"
 OURS = {"VECTORKEEP_BACKUP_PASSWORD": PASSWORD}
@@ -18,7 +18,7 @@ OURS = {"VECTORKEEP_BACKUP_PASSWORD": PASSWORD}
 def made(_small: Kept, tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, str]:
     """A workspace with a key and one encrypted backup, and its name."""
     workspace = _small.copy(tmp_path_factory.mktemp("encrypted") / "ws")
-    recipient = workspace.report("keygen", **OURS)["recipient"]
+    recipient = make_light_key(workspace.root / "key.age", PASSWORD)
     workspace.set(backup_recipients=[recipient])
     return workspace, str(workspace.report("backup")["name"])
 
@@ -37,6 +37,8 @@ def test_a_key_is_made_once(small: Kept) -> None:
     assert "AGE-SECRET" not in said and PASSWORD not in said
     assert (small.root / "key.age").stat().st_mode & 0o777 == 0o600
     assert "there is a key already" in small.refused("keygen", code=2, **OURS)
+    small.set(backup_recipients=[public])
+    assert small.report("verify", small.report("backup")["name"], **OURS)["backups"][0]["level"] == "deep"
 
 
 def test_a_backup_needs_no_secret_and_shows_nothing(encrypted: tuple[Kept, str]) -> None:
@@ -82,7 +84,7 @@ def test_without_the_right_key_and_password_nothing_is_touched(encrypted: tuple[
         said = workspace.refused(command, name, code=2, **OURS)
         assert f"there is no key at {key}" in said and "next: copy it there from where you keep it safe" in said
     (tmp_path / "other").mkdir()
-    make_key(tmp_path / "other" / "key.age", PASSWORD)
+    make_light_key(tmp_path / "other" / "key.age", PASSWORD)
     shutil.copy(tmp_path / "other" / "key.age", key)
     for argv in (["restore", name], ["drill", name]):
         assert "this key does not open the archive" in workspace.refused(*argv, code=2, **OURS)

@@ -30,13 +30,13 @@ from tasks.watching import watched
 from tests.flows.conftest import Shown, Workspace
 from tests.support.backup_files import make_backup, name_at
 from tests.support.chroma_helpers import file_limit, open_client
+from tests.support.light_key import make_light_key
 from vectorstore import backup as backups
 from vectorstore import drill as drills
 from vectorstore import restore as restores
 from vectorstore import verify as verifies
 from vectorstore.backup import BackupReport
 from vectorstore.backups import catalog, history
-from vectorstore.backups.encryption import make_key
 from vectorstore.backups.manifest import KINDS
 from vectorstore.backups.steps import Step
 from vectorstore.drill import DrillReport
@@ -81,9 +81,9 @@ def kept(filled: Workspace) -> Workspace:
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Its file, and to whom to encrypt. A password is made slow to guess: seconds each time."""
+    """Its file, and to whom to encrypt."""
     path = tmp_path_factory.mktemp("key") / "key.age"
-    return path, make_key(path, "correct horse")
+    return path, make_light_key(path, "correct horse")
 
 
 def run(flow: Flow[..., Any], workspace: Workspace, **parameters: Any) -> tuple[Any, Shown]:

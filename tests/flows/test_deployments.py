@@ -25,6 +25,7 @@ TIMETABLE: dict[str, dict[str, str]] = {
     "deep": {"monthly": "0 5 1 * *"},
     "drill": {"monthly": "0 6 1 * *"},
     "offsite": {"monthly": "0 7 1 * *"},
+    "alerts": {"hourly": "30 * * * *"},
     "restore": {},
     "recover": {},
     "maintain": {},
@@ -42,6 +43,18 @@ def test_the_timetable() -> None:
         schedules = deployment.get("schedules", [])
         assert {each["slug"]: each["cron"] for each in schedules} == TIMETABLE[name]
         assert all(each["timezone"] == "UTC" for each in schedules)
+
+
+def test_the_page_has_the_timetable() -> None:
+    page = (ROOT / "docs" / "prefect.md").read_text()
+    described = dict(re.findall(r"(?m)^\| `(\w+/\w+)` \| (.*?) \|", page))
+    expected = {
+        f"{deployment['entrypoint'].partition(':')[2]}/{name}": ", ".join(
+            f"`{cron}`" for cron in TIMETABLE[name].values()
+        )
+        for name, deployment in DEPLOYMENTS.items()
+    }
+    assert described == {name: crons or "never" for name, crons in expected.items()}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)

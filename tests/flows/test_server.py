@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import Workspace
+from tests.flows.test_deployments import DEPLOYMENTS, TIMETABLE
 from tests.support.chroma_helpers import file_limit, open_client
 from tests.support.server_process import ServerProcess
 from vectorstore.settings import load_settings
@@ -29,7 +30,7 @@ from vectorstore.update import update
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-FLOWS = ("update", "health", "backup", "prune", "verify", "drill", "restore")
+FORMS = ("update", "health", "backup", "prune", "verify", "drill", "restore", "recover", "maintain")
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "who|`![x](http://127.0.0.1:9/x.png)<img>#00000"
@@ -40,7 +41,7 @@ class Prefect:
     """A server and a worker of their own, ended by process id.
 
     Attributes:
-        deployments: of ``prefect.yaml``, by flow, as the server knows them.
+        deployments: of ``prefect.yaml``, by name, as the server knows them.
         embeddings: the embeddings API that the worker's runs call.
         started: the processes, ``server`` and ``worker``.
     """
@@ -94,9 +95,9 @@ class Prefect:
                 time.sleep(0.5)  # its SQLite is busy: it asks to be asked again
         raise AssertionError("the server stays busy")
 
-    def begin(self, flow: str = "update", **parameters: Any) -> str:
-        body = {"parameters": parameters}
-        return str(self.ask("POST", f"/deployments/{self.deployments[flow]['id']}/create_flow_run", body)["id"])
+    def begin(self, deployment: str = "update", **parameters: Any) -> str:
+        body, its = {"parameters": parameters}, self.deployments[deployment]
+        return str(self.ask("POST", f"/deployments/{its['id']}/create_flow_run", body)["id"])
 
     def ended(self, run: str) -> Any:
         wait_until(lambda: self.ask("GET", f"/flow_runs/{run}")["state"]["type"] in FINAL)
@@ -169,36 +170,72 @@ def filled(workspace: Workspace) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize(
-    ("flow", "tags", "schedules"),
-    [
-        ("update", ["vectorkeep", "writes"], {"nightly": ("0 3 * * *", {})}),
-        (
-            "health",
-            ["vectorkeep", "health"],
-            {"nightly": ("0 5 * * 1-6", {}), "weekly-deep": ("0 5 * * 0", {"depth": "deep"})},
-        ),
-        ("backup", ["vectorkeep", "backups"], {"nightly": ("0 2 * * *", {})}),
-        ("prune", ["vectorkeep", "backups"], {"nightly": ("30 2 * * *", {})}),
-        ("verify", ["vectorkeep", "backups"], {"weekly": ("0 4 * * 0", {})}),
-        ("drill", ["vectorkeep", "backups"], {"monthly": ("0 6 1 * *", {})}),
-    ],
-)
-def test_deploys_with_schedules_and_limit(prefect: Prefect, flow: str, tags: list[str], schedules: Any) -> None:
+def test_deploys_all_without_a_question(prefect: Prefect) -> None:
     assert prefect.deployed.returncode == 0, prefect.deployed.stdout + prefect.deployed.stderr
-    deployment = prefect.deployments[flow]
-    assert deployment["tags"] == tags
+    assert prefect.deployments.keys() == TIMETABLE.keys()
+
+
+@pytest.mark.parametrize("name", TIMETABLE)
+def test_deploys_with_schedules_and_limit(prefect: Prefect, name: str) -> None:
+    deployment, written = prefect.deployments[name], DEPLOYMENTS[name]
+    assert (deployment["tags"], deployment["parameters"]) == (written["tags"], written["parameters"])
     assert deployment["global_concurrency_limit"]["limit"] == 1
     assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-    assert {
-        each["slug"]: (each["schedule"]["cron"], each["parameters"]) for each in deployment["schedules"]
-    } == schedules
-    assert {each["schedule"]["timezone"] for each in deployment["schedules"]} == {"UTC"}
+    for schedule in deployment["schedules"]:
+        assert (schedule["schedule"]["timezone"], schedule["active"]) == ("UTC", True)
+        assert written["schedules"][0].keys() <= {"slug", "cron", "timezone", "parameters"}
+    assert {each["slug"]: each["schedule"]["cron"] for each in deployment["schedules"]} == TIMETABLE[name]
+
+
+def test_the_scheduler_makes_the_coming_runs_at_their_times(prefect: Prefect) -> None:
+    """With some versions of what Prefect stands on it makes none, and only its log says so."""
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    timed = {prefect.deployments[name]["id"]: name for name, schedules in TIMETABLE.items() if schedules}
+    wait_until(
+        lambda: {run["deployment_id"] for run in prefect.ask("POST", "/flow_runs/filter", scheduled)} >= {*timed}
+    )
+    times: dict[str, set[str]] = {}
+    for run in prefect.ask("POST", "/flow_runs/filter", scheduled):
+        times.setdefault(timed[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
+    assert {when[3:] for when in times.pop("alerts")} == {"30"}
+    assert times == {
+        "update": {"03:00", "09:00", "15:00", "21:00"}, "backup": {"02:00"}, "prune": {"02:30"}, "verify": {"04:00"},
+        "fix": {"05:00"}, "deep": {"05:00"}, "drill": {"06:00"}, "offsite": {"07:00"},
+    }  # fmt: skip
+
+
+def test_a_schedule_fires(prefect: Prefect, workspace: Workspace) -> None:
+    workspace.write("a.md")
+    assert update(load_settings(workspace.root)).exit_code == 0
+    schedules = f"/deployments/{prefect.deployments['deep']['id']}/schedules"
+    cron = {"active": True, "schedule": {"cron": "* * * * *", "timezone": "UTC"}, "slug": "every-minute"}
+    (made,) = prefect.ask("POST", schedules, [{**cron, "parameters": {"workspace": str(workspace.root)}}])
     only = {
-        "deployments": {"id": {"any_": [deployment["id"]]}},
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "deployments": {"id": {"any_": [prefect.deployments["deep"]["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": list(FINAL)}}},
     }
-    wait_until(lambda: prefect.ask("POST", "/flow_runs/count", only))  # the server's scheduler makes the coming runs
+    try:
+        wait_until(lambda: prefect.ask("POST", "/flow_runs/count", only), 150)
+    finally:
+        prefect.ask("DELETE", f"{schedules}/{made['id']}")
+    run = prefect.ask("POST", "/flow_runs/filter", only)[-1]
+    assert (run["auto_scheduled"], run["name"], run["state"]["name"]) == (True, "health deep", "Completed")
+
+
+def test_two_at_once_do_not_overlap(prefect: Prefect, filled: Workspace) -> None:
+    """A second run of one deployment is cancelled; one of another waits for the lock, and then does its work."""
+    filled.settings(embedder="openai", collection="guide_{folder}", batch_texts=1, concurrency=1)
+    paid = len(prefect.embeddings.bill.requests)
+    first = prefect.begin(workspace=str(filled.root))
+    wait_until(lambda: len(prefect.embeddings.bill.requests) >= paid + 2)
+    second, other = prefect.begin(workspace=str(filled.root)), prefect.begin("backup", workspace=str(filled.root))
+    assert prefect.ended(second)["state"]["name"] == "Cancelled"
+    assert prefect.ended(first)["state"]["name"] == "Completed"
+    backup = prefect.ended(other)
+    assert backup["state"]["message"].endswith(" 60 rows, verified")
+    logs = [line["message"] for line in prefect.of_run("logs", other)]
+    assert "another run is writing; this one waits, an hour at most" in logs
+    assert len(prefect.embeddings.bill.requests) == paid + 60
 
 
 def test_a_restore_has_no_schedule_and_its_form_is_checked(prefect: Prefect) -> None:
@@ -212,7 +249,7 @@ def test_a_restore_has_no_schedule_and_its_form_is_checked(prefect: Prefect) -> 
 
 
 @needs_browser
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", FORMS)
 def test_the_form_explains_itself(prefect: Prefect, flow: str, tmp_path: Path) -> None:
     deployment = prefect.deployments[flow]
     text = prefect.page(f"/deployments/deployment/{deployment['id']}/run", tmp_path / "form.png")

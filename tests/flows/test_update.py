@@ -33,6 +33,7 @@ from tests.support.server_process import ServerProcess
 from vectorstore import errors
 from vectorstore.lock import WriterLock
 from vectorstore.planning import MODES
+from vectorstore.runs.history import read
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "a|b![x](http://example.test/x.png)<img>`_*.md"
@@ -92,6 +93,8 @@ class TestStates:
         assert shown.run.name == "update changed"
         assert exit_code(state) == 0
         assert state.result().chunks_written == 2
+        (kept,) = read(workspace.root / ".hashes").records
+        assert (kept.verb, kept.by, kept.state, kept.work) == ("update", "prefect", "completed", 2)
 
     def test_nothing_to_do(self, workspace: Workspace) -> None:
         workspace.write("a.md")
@@ -360,6 +363,8 @@ class TestStop:
             assert "interrupted; run again to go on" in said
             assert last_runs(workspace) == ["interrupted"]
             assert 6 <= len(server.bill.requests) < 40
+            (kept,) = read(workspace.root / ".hashes").records
+            assert (kept.state, kept.requests) == ("interrupted", len(server.bill.requests))
             monkeypatch.setenv("OPENAI_API_KEY", server.key)
             monkeypatch.setenv("OPENAI_BASE_URL", server.url)
             _, shown = run(workspace)

@@ -52,9 +52,20 @@ def base(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Sce
     return damage.build(tmp_path_factory.mktemp("base"), server)
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Scene:
+    """The same with fewer chunks, for what would take long to rebuild."""
+    return damage.build(tmp_path_factory.mktemp("small"), server, small=True)
+
+
+def copied(scene: Scene, server: ServerProcess, folder: Path) -> Iterator[Scene]:
+    """For a fixture: a copy, and an empty bill. Removed afterwards: two hundred copies would fill a small disk."""
+    server.control(reset=True)
+    yield damage.copy(scene, folder / "workspace")
+    shutil.rmtree(folder / "workspace")
+
+
 @pytest.fixture
 def scene(base: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
-    """A copy of it, and an empty bill. Removed afterwards: two hundred copies would fill a small disk."""
-    server.control(reset=True)
-    yield damage.copy(base, tmp_path / "workspace")
-    shutil.rmtree(tmp_path / "workspace")
+    """A workspace to be damaged, and an empty bill."""
+    yield from copied(base, server, tmp_path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.health.conftest import copied
 from tests.support import damage as kit
 from tests.support.damage import DAMAGES, Scene
 from tests.support.looking import Call, look, named, rows_of, traces
@@ -26,6 +28,23 @@ UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends]
 UNTOUCHABLE = {"sqlite", "layout", "store", "source", "relations", "queue", "ledger", "pipeline_mark"}
 
 
+# These show only where there is much: in an index of 2,000 places, in a queue of 1,000 rows.
+LARGE = ("index_full_of_the_dead", "queue_never_purged")
+
+
+@pytest.fixture
+def origin(request: pytest.FixtureRequest, small: Scene) -> Scene:
+    """What a damage is done to a copy of."""
+    callspec = getattr(request.node, "callspec", None)
+    large = callspec and callspec.params.get("name") in LARGE
+    return request.getfixturevalue("base") if large else small
+
+
+@pytest.fixture
+def scene(origin: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
+    yield from copied(origin, server, tmp_path)
+
+
 def start(scene: Scene, die: str = "", **options: object) -> Call:
     return Call("vectorstore.fix:fix", scene.workspace, die=die, depth=Depth.DEEP, probe=False, **options)
 
@@ -37,21 +56,21 @@ def fix(scene: Scene, **options: object) -> FixReport:
 
 
 @pytest.fixture(scope="session")
-def good_rows(base: Scene) -> dict[str, Row]:
+def good_rows(small: Scene) -> dict[str, Row]:
     """What the store holds before it is damaged."""
-    return rows_of(base.workspace)
+    return rows_of(small.workspace)
 
 
 def assert_mended(
-    done: FixReport, scene: Scene, base: Scene, good_rows: dict[str, Row], **options: object
+    done: FixReport, scene: Scene, origin: Scene, good_rows: dict[str, Row], **options: object
 ) -> None:  # fmt: skip
     """A second fix has nothing to do, and Chroma answers with what it answered with before the damage."""
     assert done.state in ("fixed", "healthy") and done.exit_code == 0, (done.message, done.notes, done.left)
     again = fix(scene, **options)
     assert again.state == "healthy" and not named(again.before), named(again.before)
-    same = {path.split("/docs/", 1)[1]: digest for path, digest in digests(base.docs).items()}
+    same = {path.split("/docs/", 1)[1]: digest for path, digest in digests(origin.docs).items()}
     now = {path.split("/docs/", 1)[1]: digest for path, digest in digests(scene.docs).items()}
-    if same == now and scene.workspace.values == base.workspace.values:
+    if same == now and scene.workspace.values == origin.workspace.values:
         found = rows_of(scene.workspace)
         assert found.keys() == good_rows.keys()
         assert [key for key in found if found[key] != good_rows[key]] == []
@@ -59,7 +78,7 @@ def assert_mended(
 
 @pytest.mark.parametrize("name", MENDED)
 def test_mended(
-    name: str, base: Scene, scene: Scene, server: ServerProcess, good_rows: dict[str, Row]
+    name: str, origin: Scene, scene: Scene, server: ServerProcess, good_rows: dict[str, Row]
 ) -> None:  # fmt: skip
     """A fix leaves a store that is clean, as it was, and cost nothing; what it did is on record."""
     damage = DAMAGES[name]
@@ -72,7 +91,20 @@ def test_mended(
         assert trail[0]["event"] == "start" and trail[-1]["event"] == "end" and not trail[-1]["found"]["FAIL"]
     else:
         assert damage.severity < Severity.WARN
-    assert_mended(done, scene, base, good_rows, verify_content=damage.contents)
+    assert_mended(done, scene, origin, good_rows, verify_content=damage.contents)
+
+
+def test_vectors_that_nobody_has_any_more(
+    origin: Scene, scene: Scene, server: ServerProcess, good_rows: dict[str, Row]
+) -> None:  # fmt: skip
+    """An index is lost and the cache with it: the texts are embedded again, and the next fix fills the cache."""
+    DAMAGES["data_level0_removed"].apply(scene)
+    DAMAGES["cache_removed"].apply(scene)
+    done = fix(scene)
+    once = paid(server)
+    assert 0 < once < len(good_rows) and done.after and named(done.after).keys() == {"cache_coverage"}
+    assert_mended(fix(scene), scene, origin, good_rows)
+    assert paid(server) == once
 
 
 @pytest.mark.parametrize("name", MENDED[::12])
@@ -200,9 +232,9 @@ def mixture(scene: Scene) -> None:
 
 
 @pytest.fixture(scope="session")
-def mixed(base: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def mixed(small: Scene, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """A store with many faults, to be copied and mended."""
-    scene = kit.copy(base, tmp_path_factory.mktemp("mixed") / "workspace")
+    scene = kit.copy(small, tmp_path_factory.mktemp("mixed") / "workspace")
     mixture(scene)
     return scene
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.health.conftest import copied
 from tests.support.damage import DAMAGES, GUIDE, Scene
 from tests.support.looking import look, named, traces
+from tests.support.server_process import ServerProcess
 from vectorstore.findings import Depth
 
 # Some that Chroma itself, the ledger, or SQLite would write to if they were opened as usual.
@@ -32,6 +34,11 @@ print(collection.count(), len(collection.query(query_embeddings=[[1.0] * 16], n_
 for line in sys.stdin:
     print(collection.count(), len(collection.query(query_embeddings=[[1.0] * 16], n_results=5)["ids"][0]), flush=True)
 """
+
+
+@pytest.fixture
+def scene(small: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
+    yield from copied(small, server, tmp_path)
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.health.conftest import copied
 from tests.support.chroma_server import chroma_server
 from tests.support.damage import DAMAGES, Scene
 from tests.support.looking import look, named, traces
+from tests.support.server_process import ServerProcess
 from vectorstore.findings import HealthReport
 
 # One or two for every check and every way of getting there: making Chroma open a copy takes seconds.
@@ -29,6 +32,11 @@ BY_ROW = {"orphans", "two_places", "text", "metadata", "vectors", "zero", "norm"
 def rows_at_fault(report: HealthReport) -> dict[tuple[str, str], tuple[int, tuple[str, ...]]]:
     found = [each for each in report.findings if each.check in BY_ROW and each.severity and each.collection]
     return {(each.check, each.collection): (each.count, each.ids) for each in found}
+
+
+@pytest.fixture
+def scene(small: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
+    yield from copied(small, server, tmp_path)
 
 
 @pytest.mark.parametrize("name", SEEN)

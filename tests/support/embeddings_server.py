@@ -1,4 +1,5 @@
-"""A real HTTP server that speaks OpenAI's ``POST /v1/embeddings``, keeps a bill, enforces limits and fails on demand.
+"""A real HTTP server that speaks OpenAI's ``POST /v1/embeddings`` and ``GET /v1/models``, keeps a bill, enforces limits
+and fails on demand.
 
 In a test::
 
@@ -174,6 +175,18 @@ class EmbeddingsServer:
             self.closing.wait(self.latency_s)
         return self._reply(call, fault, billed)._replace(bill_id=number if is_billed else 0)
 
+    def list_models(self, authorization: str) -> Reply:
+        """The reply to a request for the list of models; faults of kinds of ``STATUS_KINDS`` hit it, too."""
+        fault = next(iter([fault for fault in self.faults if fault.matches([""])]), None)
+        if authorization != f"Bearer {self.key}":
+            error = f"Incorrect API key provided: {authorization[7:]}."
+            return BadRequest(error, None, "invalid_api_key", 401).reply
+        if fault and fault.kind in (*STATUS_KINDS, "html"):
+            status, error_object = fault.error()
+            return Reply(200, HTML, {}, "text/html") if fault.kind == "html" else json_reply(status, error_object)
+        about = [{"id": name, "object": "model", "created": 0, "owned_by": "system"} for name in self.models]
+        return json_reply(200, {"object": "list", "data": about})
+
     def _turned_away(self, wait: float) -> Reply:
         headers = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))}
         error = error_body("Rate limit reached. Please try again.", "rate_limit_exceeded", "rate_limit_exceeded")
@@ -206,7 +219,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Http
 
     def do_GET(self) -> None:
-        self._send(json_reply(200, self.server.app.state()) if self.path == "/_control" else json_reply(404, {}))
+        if self.path == "/v1/models":
+            self._send(self.server.app.list_models(self.headers.get("authorization", "")))
+        else:
+            self._send(json_reply(200, self.server.app.state()) if self.path == "/_control" else json_reply(404, {}))
 
     def do_POST(self) -> None:
         app = self.server.app

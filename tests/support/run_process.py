@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
+import pkgutil
 import resource
 import signal
+import subprocess
 import sys
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import chromadb
-import chromadb.api.rust  # noqa: F401
-
-import vectorstore.adopt
-import vectorstore.drill
-import vectorstore.embedders.openai
-import vectorstore.prune
-import vectorstore.restore
-import vectorstore.run
-import vectorstore.search
-import vectorstore.verify  # noqa: F401
+import vectorstore
+from vectorstore.chroma import probe_child, probe_process
 from vectorstore.cli import main
 from vectorstore.documents.tokens import load_encoding
 
+# What Vectorkeep and Chroma import only when it is needed.
+LATE = (
+    "_strptime", "encodings.ascii", "chromadb.api.rust", "chromadb.telemetry.product.posthog", "isal.igzip_lib",
+    "isal.isal_zlib", "numpy.ma", "numpy.random", "pyarrow.compute", "pyarrow.json", "pyarrow.parquet",
+)  # fmt: skip
+for _name in (*LATE, *(each.name for each in pkgutil.walk_packages(vectorstore.__path__, "vectorstore."))):
+    importlib.import_module(_name)
 load_encoding("cl100k_base").encode_ordinary("warm")
+gc.freeze()  # the collector of a forked process would touch, and so copy, all of this
+
+
+def _forked_probe(argv: list[str], *, env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """The probe's process: all that it imports is there already. `tests.vectorstore.test_probe` starts it anew."""
+
+    def probe() -> None:
+        os.closerange(3, 1024)
+        os.environ.clear()
+        os.environ.update(env)
+        probe_child.main(argv[-1])  # which ends the process
+
+    assert argv[:-1] == [sys.executable, "-m", probe_child.__name__]
+    return subprocess.Popen(argv, env=env, preexec_fn=probe, **options)
+
+
+probe_process.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": _forked_probe})  # type: ignore[attr-defined]
 
 
 def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit: int, die: str) -> None:

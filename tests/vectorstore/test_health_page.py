@@ -19,7 +19,7 @@ import pytest
 from tests.support.health_reports import HOSTILE, STARTED, make_collections, make_report, many_faults
 from vectorstore.errors import ConfigurationError
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Findings, HealthReport, Severity
-from vectorstore.output.health_charts import BUCKETS, nice_ticks
+from vectorstore.output.chart_parts import BUCKETS, nice_ticks
 from vectorstore.output.health_files import write_report
 from vectorstore.output.health_history import Run
 from vectorstore.output.health_marks import figure, percent

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-URLS = "VECTORKEEP_ALERT_URLS"
+from vectorstore.alerting import URLS
+
 # In these schemes the host is a host; in `slack://…` and most others a token stands in its place.
 _WITH_HOST = ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "http", "https")
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,18 +56,24 @@ class State:
     def __init__(self, standings: dict[str, Standing] | None = None) -> None:
         self.standings = standings or {}
 
-    def see(self, active: Iterable[Alert], now: float) -> None:
-        """Take in what was judged at ``now``."""
+    def see(self, active: Iterable[Alert], now: float) -> list[Alert]:
+        """Take in what was judged at ``now``; the same, since when each was first seen."""
         found = {alert.key: alert for alert in active}
         for key, alert in found.items():
             standing = self.standings.setdefault(key, Standing(alert))
-            standing.alert = alert
+            first = alert.since if standing.over is not None else min(alert.since, standing.alert.since)
+            standing.alert = found[key] = replace(alert, since=first)
             if standing.over is not None:  # it is back: who was told that it is over must hear of it
                 standing.fired = {who: at for who, at in standing.fired.items() if who not in standing.resolved}
                 standing.over, standing.resolved = None, []
         for key in self.standings.keys() - found.keys():
             standing = self.standings[key]
             standing.over = now if standing.over is None else standing.over
+        return list(found.values())
+
+    def told_to(self) -> object:
+        """Who was told what: all that is worth writing down."""
+        return {key: (each.over, {**each.fired}, [*each.resolved]) for key, each in self.standings.items()}
 
     def due(self, labels: Sequence[str], now: float, cooldown_s: float) -> list[Due]:
         """What is to be told to whom: once a cool-down (0: once) while it holds, and once when it is over."""

@@ -17,14 +17,15 @@ from vectorstore.settings import Settings
 
 Sink = Callable[[Notice], None]
 """Takes a notice within this process, at once, or raises."""
-SECONDS = 10.0  # for waiting for another check and for sending, together
+SECONDS = 10.0
 HOUR = 3600.0
 
 
 @dataclass
 class Told:
-    """What was told to at least one address, or would be, and what a person should know of the rest."""
+    """What holds, what of it was told to at least one address, or would be, and notes for a person."""
 
+    active: list[Alert] = field(default_factory=list)
     fired: list[Alert] = field(default_factory=list)
     resolved: list[Alert] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -42,35 +43,49 @@ def tell(
     addresses: Sequence[str],
     sinks: Mapping[str, Sink],
     clock: Callable[[], float],
+    seconds: float = SECONDS,
 ) -> Told:
-    """Judge, and tell who is due: one process at a time, so that two at once tell once."""
-    until, found = time.monotonic() + SECONDS, Told()
-    labels = [*labels_of(addresses), *sinks]
-    with _alone(settings, found.notes, SECONDS) as may:
+    """Judge, and tell who is due: one process at a time, so that two at once tell once.
+
+    Args:
+        seconds: for waiting for another check and for sending, together.
+    """
+    until, labels = time.monotonic() + seconds, [*labels_of(addresses), *sinks]
+    cooldown_s = settings.alert_cooldown_hours * HOUR
+    found, changes = _look(settings, judge(), labels, clock())
+    if not changes:  # most of the time: nothing is locked or written
+        return found
+    found = Told(found.active)
+    with _alone(settings, found.notes, seconds) as may:
         if may:
             state, notes = states.load(settings.hashes)
             found.notes += notes
-            before = repr(state.standings)
-            state.see(judge(), clock())
-            due = state.due(labels, clock(), settings.alert_cooldown_hours * HOUR)
+            found.active = state.see(judge(), clock())
+            due = state.due(labels, clock(), cooldown_s)
             if due:
                 _keep(settings, state, found.notes)
                 left = max(0.0, until - time.monotonic())
                 _send(settings, state, due, addresses, sinks, clock(), left, found)
             state.settle(labels, clock())
-            if repr(state.standings) != before:
-                _keep(settings, state, found.notes)
+            _keep(settings, state, found.notes)
     return found
 
 
 def would_tell(settings: Settings, active: Sequence[Alert], labels: Sequence[str], now: float) -> Told:
     """What ``tell`` would send now; changes nothing."""
+    return _look(settings, active, labels, now)[0]
+
+
+def _look(settings: Settings, active: Sequence[Alert], labels: Sequence[str], now: float) -> tuple[Told, bool]:
+    """What is to be told, and whether anything of the state is to be changed."""
     state, notes = states.load(settings.hashes)
-    found = Told(notes=notes)
-    state.see(active, now)
-    for due in state.due(labels, now, settings.alert_cooldown_hours * HOUR):
-        found.add(due)
-    return found
+    found, before = Told(notes=notes), state.told_to()
+    found.active = state.see(active, now)
+    due = state.due(labels, now, settings.alert_cooldown_hours * HOUR)
+    for each in due:
+        found.add(each)
+    state.settle(labels, now)
+    return found, bool(due or notes) or state.told_to() != before
 
 
 def _send(

@@ -31,6 +31,7 @@ class StoreFiles:
 
     Attributes:
         repaired: vectors written to mend the index.
+        lost: chunks whose vector nobody has; their documents are to be written anew.
         notes: what a person should know of it.
     """
 
@@ -40,7 +41,7 @@ class StoreFiles:
         self._settings, self._damages, self._caches = settings, damages, open_caches
         self._path = settings.path(settings.chroma_path)
         self._before: Files | None = None  # None: not opened
-        self.repaired = 0
+        self.repaired = self.lost = 0
         self.notes: list[str] = []
 
     def open(self, ledger: Ledger) -> Store:
@@ -94,6 +95,7 @@ class StoreFiles:
         names = sorted({*report.rebuilt, *report.refilled, *report.deleted})
         self.notes.append(f"mended the index of {', '.join(names)}: {self.repaired} vectors, nothing paid")
         lost = [(name, id_) for name, ids in report.lost.items() for id_ in ids]
+        self.lost = len(lost)
         if again := intend_again(ledger, known, lost):
             self.notes.append(f"{again} documents' vectors are lost: the next run writes them again")
 

@@ -7,25 +7,29 @@ view box; no picture holds more than ``BUCKETS`` marks a line, however many runs
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from vectorstore.output.chart_parts import (
+    BUCKETS,
+    FULL,
+    HALF,
+    LETTER,
+    dates,
+    grid,
+    labels,
+    margin,
+    nice_ticks,
+    scale,
+    svg,
+    utc,
+)  # fmt: skip
 from vectorstore.output.health_marks import figure, safe
 from vectorstore.output.printable import printable
 
 if TYPE_CHECKING:
     from vectorstore.output.health_history import Run
-
-BUCKETS = 90
-HALF, FULL = 430, 860  # widths of a view box: half the page, and all of it
-_MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
-_STEPS = (
-    _MINUTE, 5 * _MINUTE, 15 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY,
-    30 * _DAY, 60 * _DAY, 91 * _DAY, 182 * _DAY, _YEAR,
-)  # fmt: skip
-_LETTER = 7.0  # of an axis: units wide at most
 
 
 def share_bar(share: float) -> str:
@@ -48,17 +52,17 @@ def counts_chart(title: str, runs: Sequence[Run], lines: Mapping[str, Callable[[
     shown = [bucket[-1] for bucket in _buckets(runs)]
     values = [value(run) for run in shown for value in lines.values()]
     ticks = nice_ticks(min(values), max(values))
-    left, top, right, bottom = _margin(ticks), 14, HALF - 14, 172
-    across = _scale(shown[0].time, shown[-1].time, left, right)
-    up = _scale(ticks[0], ticks[-1], bottom, top)
-    parts = _grid(ticks, up, left, right) + _dates(shown[0].time, shown[-1].time, across, bottom + 20)
+    left, top, right, bottom = margin(labels(ticks)), 14, HALF - 14, 172
+    across = scale(shown[0].time, shown[-1].time, left, right)
+    up = scale(ticks[0], ticks[-1], bottom, top)
+    parts = grid(ticks, labels(ticks), up, left, right) + dates(shown[0].time, shown[-1].time, across, bottom + 20)
     for style, value in zip(("first", "second"), lines.values(), strict=False):
         points = [(across(run.time), up(value(run))) for run in shown]
         parts.append(f'<polyline class="{style}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
         some = points if len(points) <= 31 else points[-1:]
         parts += [f'<circle class="dot-{style}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in some]
     last = ", ".join(f"{label} {value(shown[-1]):,}" for label, value in lines.items())
-    return _svg(HALF, 200, title, f"{len(runs):,} checks; at the last one: {last}.", parts)
+    return svg(HALF, 200, title, f"{len(runs):,} checks; at the last one: {last}.", parts)
 
 
 def findings_chart(runs: Sequence[Run]) -> str:
@@ -68,7 +72,7 @@ def findings_chart(runs: Sequence[Run]) -> str:
         runs: at least two, of different times, the oldest first.
     """
     left, right, lane = 74.0, FULL - 74.0, 58
-    across = _scale(runs[0].time, runs[-1].time, left + 5, right - 5)
+    across = scale(runs[0].time, runs[-1].time, left + 5, right - 5)
     buckets = _buckets(runs)
     width = max(2.0, min(14.0, (right - left) / len(buckets) * 0.7, (right - left) / BUCKETS * 0.9))
     parts, maxima = [], []
@@ -83,13 +87,13 @@ def findings_chart(runs: Sequence[Run]) -> str:
         for bucket in buckets:
             x = across(bucket[len(bucket) // 2].time)
             parts.append(_mark(max(bucket, key=count), level, most, x, base, width, lane - 14))
-    parts += _dates(runs[0].time, runs[-1].time, across, 3 * lane + 22)
-    return _svg(FULL, 3 * lane + 32, "Findings over time", f"{len(runs):,} checks: {'; '.join(maxima)}.", parts)
+    parts += dates(runs[0].time, runs[-1].time, across, 3 * lane + 22)
+    return svg(FULL, 3 * lane + 32, "Findings over time", f"{len(runs):,} checks: {'; '.join(maxima)}.", parts)
 
 
 def _mark(run: Run, level: str, most: int, x: float, base: float, width: float, height: float) -> str:
     count = getattr(run, level)
-    about = f"<title>{_utc(run.time, '%Y-%m-%d %H:%M')} UTC, {safe(run.depth)}: {count:,} {level.upper()}</title>"
+    about = f"<title>{utc(run.time, '%Y-%m-%d %H:%M')} UTC, {safe(run.depth)}: {count:,} {level.upper()}</title>"
     if not count:
         return f'<line class="none" x1="{x:.1f}" x2="{x:.1f}" y1="{base - 4}" y2="{base}">{about}</line>'
     tall = max(4.0, count / most * height)
@@ -108,12 +112,12 @@ def norms_chart(norms: Mapping[str, int]) -> str:
     ranked = sorted(norms.items(), key=lambda item: (_number(item[0]), item[0]))
     bins = [(printable(edge, 24), count) for edge, count in ranked]
     ticks = nice_ticks(0, max(1, *norms.values()))
-    left, top, right, bottom = _margin(ticks), 24, FULL - 10, 196
-    up = _scale(0, ticks[-1], bottom, top)
-    parts = _grid(ticks, up, left, right)
+    left, top, right, bottom = margin(labels(ticks)), 24, FULL - 10, 196
+    up = scale(0, ticks[-1], bottom, top)
+    parts = grid(ticks, labels(ticks), up, left, right)
     step = (right - left) / len(bins)
     wide = min(step * 0.82, 90.0)
-    every = math.ceil((_LETTER * max(len(edge) for edge, _ in bins) + 6) / step)
+    every = math.ceil((LETTER * max(len(edge) for edge, _ in bins) + 6) / step)
     for place, (edge, count) in enumerate(bins):
         middle = left + (place + 0.5) * step
         y = min(up(count), bottom - 2) if count else bottom
@@ -122,28 +126,14 @@ def norms_chart(norms: Mapping[str, int]) -> str:
             f'<rect class="fill" x="{middle - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{bottom - y:.1f}">'
             f"{about}</rect>"
         )
-        if count and step > _LETTER * len(figure(count)) + 4:
+        if count and step > LETTER * len(figure(count)) + 4:
             parts.append(
                 f'<text class="strong" x="{middle:.1f}" y="{y - 5:.1f}" text-anchor="middle">{figure(count)}</text>'
             )
         if place % every == 0:
             parts.append(f'<text x="{middle:.1f}" y="{bottom + 18}" text-anchor="middle">{safe(edge)}</text>')
     listed = ", ".join(f"{edge}: {count:,}" for edge, count in bins if count)
-    return _svg(FULL, 222, "Lengths of vectors", f"{sum(norms.values()):,} vectors; {listed}.", parts)
-
-
-def nice_ticks(low: float, high: float) -> list[int]:
-    """Round whole numbers for an axis, from at or below ``low`` to at or above ``high``.
-
-    From zero, unless all values lie so close together that nothing would be seen of their change.
-    """
-    if low < 0.6 * high or low == high:
-        low = 0
-    rough = max(1.0, (high - low) / 4)
-    power = 10 ** math.floor(math.log10(rough))
-    step = int(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))
-    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    return [step * number for number in range(first, last + 1)]
+    return svg(FULL, 222, "Lengths of vectors", f"{sum(norms.values()):,} vectors; {listed}.", parts)
 
 
 def _buckets(runs: Sequence[Run]) -> list[list[Run]]:
@@ -155,61 +145,8 @@ def _buckets(runs: Sequence[Run]) -> list[list[Run]]:
     return list(found.values())
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    return lambda value: start + (value - low) / (high - low) * (end - start)
-
-
-def _labels(ticks: Sequence[int]) -> list[str]:
-    return [figure(tick, ticks[1] - ticks[0]) for tick in ticks]
-
-
-def _margin(ticks: Sequence[int]) -> float:
-    """Room for the labels of the upright axis."""
-    return 12 + _LETTER * max(map(len, _labels(ticks)))
-
-
-def _grid(ticks: Sequence[int], up: Callable[[float], float], left: float, right: float) -> list[str]:
-    return [
-        f'<line class="grid" x1="{left:.1f}" x2="{right}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>'
-        f'<text x="{left - 7:.1f}" y="{up(tick) + 4:.1f}" text-anchor="end">{label}</text>'
-        for tick, label in zip(ticks, _labels(ticks), strict=True)
-    ]
-
-
-def _dates(first: float, last: float, across: Callable[[float], float], y: float) -> list[str]:
-    """Labels of a time axis, at round times, as many as have room."""
-    years = math.ceil((last - first) / (3 * _YEAR)) * _YEAR  # wide enough for any history
-    for step in (*_STEPS, years):
-        form = "%b %Y" if step >= 60 * _DAY else "%d %b" if step >= _DAY else "%H:%M"
-        if step < _DAY < last - first:
-            form = "%d %b %H:%M"
-        wide = _LETTER * len(_utc(first, form)) + 8
-        if across(first + step) - across(first) >= wide:
-            break
-    low, high = across(first) - 8 + wide / 2, across(last) + 8 - wide / 2  # middles: a label stays below its axis
-    times = range(math.ceil(first / step) * step, math.floor(last) + 1, step)
-    places = [(across(at), at) for at in times if low <= across(at) <= high]
-    return [
-        f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{_utc(at, form)}</text>'
-        for x, at in places or [((low + high) / 2, round((first + last) / 2))]
-    ]
-
-
-def _svg(width: int, height: int, title: str, about: str, parts: Iterable[str]) -> str:
-    key = "c-" + "-".join(title.lower().split())
-    return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key} {key}-d">'
-        f'<title id="{key}">{safe(title)}</title><desc id="{key}-d">{safe(about, 2000)}</desc>'
-        f"{''.join(parts)}</svg>"
-    )
-
-
 def _number(edge: str) -> float:
     try:
         return float(edge)
     except ValueError:
         return math.inf
-
-
-def _utc(at: float, form: str) -> str:
-    return time.strftime(form, time.gmtime(at))

@@ -67,7 +67,16 @@ def write_report(report: HealthReport, path: Path, history: Sequence[Run] = ()) 
         from vectorstore.output.health_page import health_page
 
         text = health_page(report, history)
-    target = Path(os.path.realpath(path))  # a link stays one
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; missing folders are made, a link stays one.
+
+    Raises:
+        ConfigurationError: it can't be written there; nothing was.
+    """
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vectorstore.findings import CHECKS, Action, HealthReport, Severity
 from vectorstore.output.health_charts import counts_chart, findings_chart, norms_chart
 from vectorstore.output.health_marks import badge, icon, name, prose, safe, sign, when
-from vectorstore.output.health_style import STYLE
 from vectorstore.output.health_tables import collections_table, coverage_table
 from vectorstore.output.health_totals import totals
 from vectorstore.output.merged_findings import Fault, checks_by_severity, faults, verdict
+from vectorstore.output.page_parts import figure, html_page, key, listed, section, wide
 from vectorstore.output.render import duration_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PLACES = 8  # of a fault
 IDS = 8  # of a fault
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # should a name ever slip through, it can do nothing
 _WORDS = {
     Severity.PASS: "Nothing is wrong.", Severity.INFO: "Nothing is wrong; there are things to know.",
     Severity.WARN: "It works, and wants a look.", Severity.FAIL: "It is damaged or out of step.",
@@ -50,31 +49,15 @@ def health_page(report: HealthReport, history: Sequence[Run] = ()) -> str:
         _verdict(report),
         _facts(report),
         _faults(report),
-        _section("Coverage by collection", f'<div class="card">{coverage_table(report)}</div>'),
+        section("Coverage by collection", f'<div class="card">{coverage_table(report)}</div>'),
         _history(history),
         _norms(report),
-        _section("Collections", f'<div class="card">{collections_table(report)}</div>'),
+        section("Collections", f'<div class="card">{collections_table(report)}</div>'),
         _passed(report),
         f'<footer class="soft">Health check {safe(report.run)}. Programs read the JSON report.</footer>',
     )
     inner = "\n".join(filter(None, sections))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{report.severity.name}: health of a vector store</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-{inner}
-</main>
-</body>
-</html>
-"""
+    return html_page(f"{report.severity.name}: health of a vector store", inner)
 
 
 def _verdict(report: HealthReport) -> str:
@@ -107,18 +90,12 @@ def _facts(report: HealthReport) -> str:
         ("source", name(report.source)),
         *(("note", prose(note)) for note in report.notes),
     ]
-    return f'<div class="card">{_listed(facts)}</div>'
-
-
-def _listed(facts: Iterable[tuple[str, str]]) -> str:
-    """Terms and what they are; a term without anything is left out."""
-    rows = "".join(f"<dt>{term}</dt><dd>{fact}</dd>" for term, fact in facts if fact)
-    return f'<dl class="facts">{rows}</dl>'
+    return f'<div class="card">{listed(facts)}</div>'
 
 
 def _faults(report: HealthReport) -> str:
     found = faults(report.findings)
-    return _section("Findings", "\n".join(map(_fault, found))) if found else ""
+    return section("Findings", "\n".join(map(_fault, found))) if found else ""
 
 
 def _fault(fault: Fault) -> str:
@@ -136,7 +113,7 @@ def _fault(fault: Fault) -> str:
     return (
         f'<article class="card fault {fault.severity.name.lower()}"><header>{badge(fault.severity)}'
         f"<h3>{head}</h3><code>{safe(fault.check)}</code></header>"
-        f"{'' if single else _places(fault)}{_listed(facts)}</article>"
+        f"{'' if single else _places(fault)}{listed(facts)}</article>"
     )
 
 
@@ -158,22 +135,22 @@ def _ids(fault: Fault) -> str:
 def _history(history: Sequence[Run]) -> str:
     if len({run.time for run in history}) < 2:
         first = "<p>There is no earlier check on record; the next one begins a picture.</p>"
-        return _section("History", f'<div class="card">{first}</div>')
+        return section("History", f'<div class="card">{first}</div>')
     documents = counts_chart("Documents", history, {"documents": lambda run: run.documents})
     chunks = counts_chart("Chunks", history, {"known": lambda run: run.chunks, "stored": lambda run: run.stored})
-    keys = f"<span>{_key('first')}in the ledger</span><span>{_key('second')}in the store</span>"
-    counts = _figure(
+    keys = f"<span>{key('first')}in the ledger</span><span>{key('second')}in the store</span>"
+    counts = figure(
         documents, "Documents in the ledger. Where they change little, the scale does not begin at zero.", "Documents"
-    ) + _figure(
+    ) + figure(
         chunks, f'<span class="keys">{keys}</span>Where the lines part, the store lacks chunks or holds too many.',
         "Chunks",
     )  # fmt: skip
-    found = _figure(
-        _wide("Findings over time", findings_chart(history)),
+    found = figure(
+        wide("Findings over time", findings_chart(history)),
         "Findings of each check, each row on its own scale; a short stroke is a check that found none. A quick check"
         " looks at less than a deep one.", "Findings",
     )  # fmt: skip
-    return _section("History", f'<div class="two">{counts}</div>\n{found}')
+    return section("History", f'<div class="two">{counts}</div>\n{found}')
 
 
 def _norms(report: HealthReport) -> str:
@@ -183,7 +160,7 @@ def _norms(report: HealthReport) -> str:
         f"{sum(report.norms.values()):,} vectors were looked at. A column counts those of about the length below it;"
         " lengths that none has are left out. All should be of length 1."
     )
-    return _section("Lengths of vectors", _figure(_wide("Lengths of vectors", norms_chart(report.norms)), about))
+    return section("Lengths of vectors", figure(wide("Lengths of vectors", norms_chart(report.norms)), about))
 
 
 def _passed(report: HealthReport) -> str:
@@ -192,24 +169,4 @@ def _passed(report: HealthReport) -> str:
     titles = (CHECKS[check].title if check in CHECKS else check for check in passed)
     items = "".join(f"<li>{mark}{safe(title)}</li>" for title in titles)
     listed = f'<div class="card"><ul class="passed">{items}</ul></div>'
-    return _section(f"Passed: {len(passed):,}", listed) if passed else ""
-
-
-def _section(title: str, inner: str) -> str:
-    key = "s-" + title.partition(":")[0].lower().replace(" ", "-")
-    return f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>\n{inner}</section>'
-
-
-def _figure(picture: str, caption: str, title: str = "") -> str:
-    head = f"<h3>{title}</h3>" if title else ""
-    return f'<figure class="card">{head}{picture}<figcaption>{caption}</figcaption></figure>'
-
-
-def _wide(label: str, picture: str) -> str:
-    """A picture that a narrow screen moves sideways instead of making it too small to read."""
-    return f'<div class="scroll full" tabindex="0" role="region" aria-label="{label}">{picture}</div>'
-
-
-def _key(style: str) -> str:
-    line = f'<line class="{style}" x1="2" x2="32" y1="5" y2="5"/>'
-    return f'<svg class="key" viewBox="0 0 34 10" aria-hidden="true">{line}</svg>'
+    return section(f"Passed: {len(passed):,}", listed) if passed else ""

@@ -98,13 +98,14 @@ td.bar { width: 34%; min-width: 90px; padding-right: 0; } td.bar svg { width: 10
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 14px; }
 .two > .card { margin: 0; min-width: 0; }
 .two { margin-bottom: 14px; }
+.pair { grid-template-columns: repeat(2, 1fr); }
 .keys { display: flex; flex-wrap: wrap; gap: 0 20px; }
 .key { display: inline-block; width: 34px; height: 10px; vertical-align: middle; margin: 0 6px 0 0; }
 footer { margin-top: 30px; font-size: 13.5px; }
 
 @media (max-width: 620px) {
   main { padding: 14px 12px 30px; }
-  .tiles { grid-template-columns: repeat(2, 1fr); gap: 10px; }
+  .tiles { grid-template-columns: repeat(2, 1fr); gap: 10px; } .pair { grid-template-columns: 1fr; }
   .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; }
   .card { padding: 14px; } .verdict { gap: 14px; } .verdict svg { width: 44px; height: 44px; }
   .verdict .word { font-size: 24px; }

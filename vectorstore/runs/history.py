@@ -7,7 +7,7 @@ into ``run_history.parquet``. See ``histories.log``. It is no part of a backup, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,9 +72,14 @@ def records(settings: Settings) -> list[RunRecord]:
 
 def frame(settings: Settings) -> pd.DataFrame:
     """The same as a table, a row a run; ``time`` is its start, a UTC timestamp, and what a run lacks is NaN."""
+    return frame_of(records(settings))
+
+
+def frame_of(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Records as a table; see ``frame``."""
     import pandas as pd
 
-    found = pd.DataFrame([row_of(each) for each in records(settings)], columns=list(COLUMNS))
+    found = pd.DataFrame([row_of(each) for each in runs], columns=list(COLUMNS))
     found["time"] = pd.to_datetime(found["time"], unit="ms", utc=True)
     return found.astype({name: "float64" for name, kind in COLUMNS.items() if kind in ("int64", "double")})
 

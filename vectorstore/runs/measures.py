@@ -73,7 +73,7 @@ def _of_health(report: HealthReport) -> Figures:
     from vectorstore.output.health_totals import totals
 
     counts = {name.lower().replace("pass", "passed"): count for name, count in report.counts().items()}
-    found: Figures = {**counts, "coverage": totals(report).coverage}
+    found: Figures = {**counts, "coverage": totals(report).coverage, "detail": report.depth}
     if report.exit_code:
         worst = max(report.findings, key=lambda each: each.severity)
         more = f", and {counts['fail'] - 1:,} more" if counts["fail"] > 1 else ""
@@ -97,13 +97,14 @@ def _of_adopt(report: Any) -> Figures:
 
 
 def _of_backup(report: Any) -> Figures:
-    found: Figures = {"name": report.name, "backup_bytes": report.size}
+    found: Figures = {"name": report.name, "backup_bytes": report.size, "detail": report.kind}
     return found | ({"state": "incomplete", "message": "; ".join(report.notes)} if report.exit_code else {})
 
 
 def _of_verify(report: Any) -> Figures:
     bad = [each for each in report.backups if not each.ok]
     found: Figures = {"name": report.backups[0].name if len(report.backups) == 1 else ""}
+    found["detail"] = report.backups[0].level if report.backups else ""
     if bad:
         what = f"{len(bad):,} of {len(report.backups):,} do not verify, {bad[0].name} first: {bad[0].message}"
         found |= {"error": "BadBackup", "message": what, "name": bad[0].name}

@@ -41,6 +41,8 @@ class RunRecord:
         memory_mb: the largest resident size of the process.
         memory_share: of the machine's memory (or the container's), used by everybody, at the end of the run; 0 to 1.
         name: of the backup it was about.
+        detail: what sets it apart from others of its verb: a health check's depth, a backup's kind, a verification's
+            level.
     """
 
     run: str
@@ -73,6 +75,7 @@ class RunRecord:
     memory_mb: float | None = None
     memory_share: float | None = None
     name: str = ""
+    detail: str = ""
 
     @property
     def error_rate(self) -> float | None:

@@ -6,7 +6,7 @@ Nothing here ever stops a run or makes it fail: what can't be kept is a note.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -27,7 +27,13 @@ _CRASHED_EXIT = -9
 
 _Report = TypeVar("_Report")
 _Note = Callable[[str], object]
-_log = logging.getLogger(__name__)
+
+
+def to_log(note: str) -> None:
+    """A note to the library's log. Its import costs more than all else that a record does."""
+    import logging
+
+    logging.getLogger(__name__).warning(note)
 
 
 def recorded(
@@ -37,7 +43,7 @@ def recorded(
     *,
     by: str = "library",
     dry_run: bool = False,
-    note: _Note = _log.warning,
+    note: _Note = to_log,
 ) -> _Report:
     """What ``call`` returns, with the run in the history.
 
@@ -64,7 +70,7 @@ def recorded(
     return report
 
 
-def settle(settings: Settings, note: _Note = _log.warning) -> list[RunRecord]:
+def settle(settings: Settings, note: _Note = to_log) -> list[RunRecord]:
     """Put every run that was killed on record as ``crashed``, once; returns these records."""
     found = []
     for path, about in dead(settings.hashes):
@@ -86,10 +92,8 @@ class _Run:
         self._started, self._since, self._cpu = time.time(), time.monotonic(), machine.cpu_seconds()
         self._name = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime(self._started)) + os.urandom(4).hex()
         self._marker: Marker | None = None
-        try:
+        with contextlib.suppress(Exception):  # unmarked, a kill goes unnoticed; a record that fails, too, is told
             self._begin()
-        except Exception:  # without a mark a kill goes unnoticed; if the record can't be written either, that is told
-            _log.debug("the run is not marked", exc_info=True)
 
     def end(self, measure: Callable[[Any], Figures], outcome: object) -> None:
         """Put it on record, with what ``measure`` makes of the outcome."""
@@ -99,6 +103,16 @@ class _Run:
             self._note(f"the run is not in the history: {error}")
         if self._marker:
             self._marker.remove()
+        if self._settings.metrics_file:
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        from vectorstore.runs.metrics import write_metrics
+
+        try:
+            write_metrics(self._settings)
+        except Exception as error:  # as above
+            self._note(f"the metrics are not written: {error}")
 
     def _begin(self) -> None:
         hashes = self._settings.hashes
@@ -139,7 +153,7 @@ def _crashed(settings: Settings, run: str, about: dict[str, Any]) -> RunRecord:
 def _surroundings(settings: Settings) -> Figures:
     """What there is at the end of a run, whatever it did."""
     found: Figures = {"store_bytes": machine.store_bytes(settings), "memory_share": machine.memory_share()}
-    try:
+    with contextlib.suppress(Exception):  # locked or damaged: the run itself, or the next health check, says so
         ledger = Ledger(settings.hashes / "ledger.sqlite3", readonly=True, patience_s=_PATIENCE_S)
         try:
             generation = ledger.generation(settings.collection)
@@ -147,12 +161,10 @@ def _surroundings(settings: Settings) -> Figures:
         finally:
             ledger.close()
         found |= {"documents": sum(each[0] for each in counts), "chunks": sum(each[1] for each in counts)}
-    except Exception:  # locked or damaged: the run itself, or the next health check, says so
-        _log.debug("the ledger could not be read", exc_info=True)
     return found
 
 
 def _record(figures: Figures) -> RunRecord:
-    texts = {name: fit_to_keep(figures.get(name) or "") for name in ("error", "message", "name")}
+    texts = {name: fit_to_keep(figures.get(name) or "") for name in ("error", "message", "name", "detail")}
     exact = {name: round(value, 6) for name, value in figures.items() if isinstance(value, float)}
     return RunRecord(**figures | exact | texts)

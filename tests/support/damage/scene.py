@@ -156,24 +156,35 @@ def cut(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
 
 
-def build(root: Path, server: ServerProcess) -> Scene:
-    """The workspace that every damage starts from a copy of, and the one of the day before."""
+def build(root: Path, server: ServerProcess, small: bool = False) -> Scene:
+    """The workspace that every damage starts from a copy of, and the one of the day before.
+
+    Args:
+        small: three chunks for every ten, and indexes that are written as much earlier: the same, sooner rebuilt.
+    """
     workspace = Workspace(
         root / "base", server, dimensions=DIMENSION, collection="docs_{folder}", trust_ctime=False, batch_texts=256,
-        store_batch=200, probe_max_mb=0,
+        store_batch=60 if small else 200, probe_max_mb=0,
     )  # fmt: skip
-    _write(workspace, {f"guide/page-{n:03d}.md": document(n, 20) for n in range(70)})
-    _write(workspace, {f"notes/page-{n:03d}.md": document(("note", n), 20) for n in range(70)})
-    _write(workspace, {f"api/page-{n:03d}.md": document(("api", n), 10) for n in range(25)})
+    many, some = (6, 3) if small else (20, 10)
+    if small:
+        _write(workspace, {f"{name.removeprefix('docs_')}/page-000.md": document(0) for name in (GUIDE, NOTES, API)})
+        workspace.update()
+        with open_client(workspace.store) as client:
+            for collection in client.list_collections():
+                collection.modify(configuration={"hnsw": {"sync_threshold": 300}})
+    _write(workspace, {f"guide/page-{n:03d}.md": document(n, many) for n in range(70)})
+    _write(workspace, {f"notes/page-{n:03d}.md": document(("note", n), many) for n in range(70)})
+    _write(workspace, {f"api/page-{n:03d}.md": document(("api", n), some) for n in range(25)})
     workspace.update()
     older = Scene(workspace.copy(root / "older"), root)
-    _write(workspace, {f"guide/page-{n:03d}.md": document((n, "edited"), 20) for n in range(10)})
-    _write(workspace, {f"guide/page-{n:03d}.md": document(n, 20) for n in range(70, 110)})
+    _write(workspace, {f"guide/page-{n:03d}.md": document((n, "edited"), many) for n in range(10)})
+    _write(workspace, {f"guide/page-{n:03d}.md": document(n, many) for n in range(70, 110)})
     for n in range(10, 14):
         (workspace.docs / f"guide/page-{n:03d}.md").unlink()
     workspace.update()
-    _write(workspace, {f"guide/page-{n:03d}.md": document((n, "again"), 20) for n in range(20, 23)})
-    _write(workspace, {f"guide/page-{n:03d}.md": document(n, 20) for n in range(110, 114)})
+    _write(workspace, {f"guide/page-{n:03d}.md": document((n, "again"), many) for n in range(20, 23)})
+    _write(workspace, {f"guide/page-{n:03d}.md": document(n, many) for n in range(110, 114)})
     time.sleep(2.1)  # from now on the documents' times prove that they have not changed since they were read
     workspace.update()
     scene = Scene(workspace, older.workspace.root)
