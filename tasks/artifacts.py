@@ -54,7 +54,7 @@ class ProgressBar:
     def _send(self, percent: float, text: str, now: bool) -> None:
         if time.monotonic() < self._next and not now:
             return
-        percent = min(100.0, percent)
+        percent = float(int(min(100.0, percent)))  # the UI shows all digits; 100 only when all is done
         with shielded():
             if self._id is None:
                 self._id = cast(UUID, create_progress_artifact(percent, PROGRESS, text))
@@ -104,7 +104,7 @@ def _progress_text(progress: Progress) -> str:
     if progress.chunks_written:
         parts.append(f"{progress.chunks_written:,} chunks written")
     if progress.tokens_embedded:
-        parts.append(f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.4f}")
+        parts.append(f"{progress.tokens_embedded:,} tokens, ${progress.cost_usd:.6f}")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
     return " · ".join(parts)

@@ -27,6 +27,7 @@ from tasks.prefect_api import PrefectApi
 from tasks.zombies import run_processes, settle_zombies, signal_all
 from vectorstore.errors import ConfigurationError, Locked, VectorkeepError
 from vectorstore.lock import WriterLock, holder
+from vectorstore.runs.metrics_server import MetricsServer
 from vectorstore.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,7 @@ class Desk:
         self._new_server = lambda: self._child("server", quiet, "server", "start", "--host", "127.0.0.1",
                                                "--port", str(port))  # fmt: skip
         self.worker = self._child("worker", self.env, "worker", "start", "--pool", POOL, "--type", "process")
+        self.metrics = MetricsServer(settings)
         self.stop = threading.Event()
 
     def start(self) -> None:
@@ -74,6 +76,7 @@ class Desk:
         for name in settle_zombies(self.api):
             say("ended", f"{name}: its process was killed")
         self.worker.start()
+        self._start_metrics()
         self._wait("the work pool", lambda: self.api.ask("GET", f"/work_pools/{POOL}"), self.worker)
         say("worker", f"started; its log: {self.worker.log}")
         automations = subprocess.Popen(
@@ -118,8 +121,18 @@ class Desk:
             time.sleep(0.2)
         signal_all((pid for pids in left.values() for pid in pids), signal.SIGKILL)
         self.worker.end(within_s=5)
+        self.metrics.stop()
         if self.server:
             self.server.end(within_s=10)
+
+    def _start_metrics(self) -> None:
+        try:
+            self.metrics.start()
+        except ConfigurationError as error:
+            say("!", f"{error.message}: {error.hint}")
+            return
+        if self.metrics.port:
+            say("metrics", f"http://127.0.0.1:{self.metrics.port}/metrics, /health, /status")
 
     def _reach_server(self) -> None:
         if self.api.answers():

@@ -31,6 +31,7 @@ JOBS: dict[str, list[str]] = {
     "nightly": ["update", "health"],
     "verify": ["verify all"],
     "fix": ["health --fix --depth deep"],
+    "report": ["report"],
     "deep": ["health --depth deep --verify-content"],
     "drill": ["drill"],
     "offsite": ["backup --offsite"],

@@ -7,19 +7,24 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from vectorstore import cli, errors, progress
 from vectorstore.alerting import URLS
 from vectorstore.alerting.alert import NAMES, Alert
+from vectorstore.backups import history as backups
 from vectorstore.backups.encryption import PASSWORD
 from vectorstore.findings import CHECKS, Action, CollectionHealth, Finding, HealthReport, Rule
 from vectorstore.mending.fix_plan import ORDER
 from vectorstore.output.health_history import COLUMNS, MAX_ROWS
 from vectorstore.prices import PRICES_AS_OF, USD_PER_MILLION_TOKENS
+from vectorstore.runs import history
+from vectorstore.runs.metrics import metrics_text
+from vectorstore.runs.record import STATES, VERBS, RunRecord
 from vectorstore.settings import ALIASES, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,6 +170,37 @@ def test_every_column_of_the_health_history_is_described_with_its_type() -> None
         name: kind.partition("[")[0] for name, kind in COLUMNS.items()
     }
     assert f"{MAX_ROWS:,}" in text
+
+
+def test_every_column_of_the_history_of_runs_is_described_with_its_type() -> None:
+    text = PAGES["docs/report.md"].partition("## The history of runs")[2].partition("\n## ")[0]
+    cells = re.findall(r"(?m)^\| (`.*?) \| (.*?) \|", text)
+    described = {name: kind for names, kind in cells for name in re.findall(r"`(\w+)`", names)}
+    assert described == {name: kind.partition("[")[0] for name, kind in history.COLUMNS.items()}
+    assert f"{history.MAX_ROWS:,}" in text
+    for name in (*VERBS, *STATES):
+        assert f"`{name}`" in text
+
+
+def test_every_metric_is_described_with_its_labels(tmp_path: Path) -> None:
+    text = PAGES["docs/report.md"].partition("## Metrics")[2].partition("\n## ")[0]
+    described = {
+        name: set(re.findall(r"`(\w+)`", labels))
+        for names, labels in re.findall(r"(?m)^\| (`[^/].*?) \|(.*?)\|", text)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    settings = Settings(workspace=tmp_path)
+    settings.path(settings.chroma_path).mkdir()
+    full = dict.fromkeys((spec.name for spec in fields(RunRecord)), 1)
+    texts = {"run": "r", "verb": "update", "by": "cli", "state": "completed", "error": "", "message": "", "name": ""}
+    history.append(tmp_path / ".hashes", RunRecord(**full | texts | {"detail": ""}))
+    backups.append(tmp_path, backups.Event("drill", "b", 1.0))
+    found = metrics_text(replace(settings, backups_path=tmp_path))
+    families = {each.name + "_total" * (each.type == "counter"): each for each in text_string_to_metric_families(found)}
+    assert described == {
+        name.removeprefix("vectorkeep_"): {label for sample in each.samples for label in sample.labels}
+        for name, each in families.items()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

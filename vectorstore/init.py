@@ -45,6 +45,10 @@ paused = false
 # Vectors that no document has needed for so many days leave the cache.
 cache_keep_days = 90
 
+# Metrics for Prometheus: the port of `vectorkeep serve` on this machine, and a file that every run writes.
+# metrics_port = 9464
+# metrics_file = "metrics/vectorkeep.prom"
+
 # Backups: the newest so many are kept, and all that are younger than so many days; copies go to a folder or an address.
 backup_keep = 10
 backup_days = 30

@@ -98,7 +98,7 @@ class Settings:
     alert_backup_hours: float = _at_least(26.0, 0)
     alert_drill_days: float = _at_least(35.0, 0)
     alert_update_hours: float = _at_least(26.0, 0)
-    coverage_floor: float = _at_least(0.95, 0)  # share of the documents that are stored
+    coverage_floor: float = _at_least(0.95, 0)  # share of the chunks that the ledger knows, found by a health check
     alert_cooldown_hours: float = _at_least(24.0, 0)  # until an alert that lasts is told again; 0: never again
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.server_process import ServerProcess
 from tests.support.workbench import Workspace, digests, document, paid, wait_until
+from vectorstore.runs.history import read
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_two_runs_at_once(filled: Workspace, server: ServerProcess) -> None:
 
 
 def test_lock_of_a_killed_run_holds_nobody_up(filled: Workspace, server: ServerProcess) -> None:
-    """The kernel frees the lock of a killed run."""
+    """The kernel frees the lock of a killed run; and the next run puts it on record."""
     server.control(latency_s=0.2)
     filled.write("new.md", document("new"))
     run = filled.start("update")
@@ -77,6 +78,7 @@ def test_lock_of_a_killed_run_holds_nobody_up(filled: Workspace, server: ServerP
     run.kill()
     filled.update()
     filled.assert_in_step()
+    assert [each.state for each in read(filled.root / ".hashes").records[-2:]] == ["crashed", "completed"]
 
 
 @pytest.mark.parametrize("state", ["in step", "work to do", "killed", "killed in its index"])

@@ -39,6 +39,7 @@ def test_a_run_that_fails_is_told_at_its_end_and_so_is_the_next_good_one(
     assert "1 of 2 documents failed" in webhook.received[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_webhook_that_never_answers_changes_neither_the_exit_code_nor_much_of_the_time(
     root: Path, webhook: Webhook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,7 +36,7 @@ CAUSES: dict[str, Case] = {
     "late": ([GOOD], {"updated": NOW - 26.5 * HOUR}, "no update has ended in 26 hours"),
     "backup_age": ([GOOD], {"backed_up": NOW - 27 * HOUR}, "is 27 hours old"),
     "drill_age": ([GOOD], {"drilled": NOW - 36 * 24 * HOUR}, "36 days ago"),
-    "coverage": ([record(coverage=0.9)], {}, "90.00% of the documents"),
+    "coverage": ([record("health", coverage=0.9)], {}, "the last health found 90.00% of what should be stored"),
     "key_rejected": ([record(state="failed", error="KeyRejected")], {}, "the last update failed"),
     "health": ([record("health", "findings", fail=3)], {}, "found 3 at FAIL"),
 }
@@ -92,6 +92,13 @@ def test_zero_turns_the_rule_off(name: str) -> None:
 )  # fmt: skip
 def test_the_limit_itself_is_allowed(facts: dict[str, Any]) -> None:
     assert names_of([GOOD], facts) == []
+
+
+@pytest.mark.parametrize("state", ["refused", "capped", "failed", "crashed"])
+def test_a_run_that_was_cut_short_says_nothing_of_the_error_rate(state: str) -> None:
+    bad = record(state="incomplete", work=50, failures=1, hours_ago=2)
+    assert "error_rate" in names_of([bad, record(state=state, work=50, failures=0)])
+    assert "error_rate" not in names_of([record(state=state, work=50, failures=9)])
 
 
 def test_one_percent_of_the_documents_may_fail() -> None:

@@ -67,6 +67,7 @@ def test_what_is_down_or_refuses_says_why_and_stops_no_other(webhook: Webhook, m
     assert len(mail.received) == 1
 
 
+@pytest.mark.slow
 def test_what_never_answers_is_given_up_and_the_others_have_it(webhook: Webhook, mail: MailServer) -> None:
     mail.silent = True
     silent = f"mailto://{mail.place}?from=vectorkeep@example.org&to=operator@example.org"

@@ -215,6 +215,22 @@ def test_the_end_is_told_when_the_address_is_back(scene: Scene, webhook: Webhook
     assert (scene.check().resolved, len(webhook.received)) == ([], 1)
 
 
+def test_what_comes_back_is_told_to_those_who_took_it_for_over(
+    scene: Scene, webhook: Webhook, mail: MailServer
+) -> None:
+    scene.urls.append(f"mailto://{mail.place}?from=vectorkeep@example.org&to=operator@example.org")
+    scene.run("backup", "failed")
+    scene.check()
+    webhook.status = 500
+    scene.run("backup")
+    scene.check()  # only the mail says that it is over
+    scene.run("backup", "failed")
+    webhook.status, webhook.received = 200, []
+    scene.check()
+    assert [message["subject"].split()[1] for message in mail.received] == ["FAIL:", "resolved:", "FAIL:"]
+    assert webhook.received == []
+
+
 def test_a_sink_is_told_of_what_an_address_knows_already(scene: Scene) -> None:
     seen: list[tuple[str, str]] = []
     sink = {"events": lambda notice: seen.append((notice.what, notice.alert.key))}
@@ -337,6 +353,7 @@ def test_a_kill_before_sending_loses_nothing(scene: Scene, webhook: Webhook) -> 
     assert set(webhook.titles) == {"Vectorkeep FAIL: failed (backup)"}
 
 
+@pytest.mark.slow
 def test_another_check_that_hangs_is_waited_for_and_then_left_alone(scene: Scene, webhook: Webhook) -> None:
     scene.run("backup", "failed")
     webhook.status = 0
@@ -351,6 +368,7 @@ def test_another_check_that_hangs_is_waited_for_and_then_left_alone(scene: Scene
         child.kill()
 
 
+@pytest.mark.slow
 def test_no_address_is_ever_in_arguments_environment_or_state(scene: Scene, webhook: Webhook) -> None:
     secret = "s3cr3t-t0ken"
     scene.urls = [f"json://user:{secret}@{webhook.place}/{secret}"]
@@ -396,11 +414,9 @@ def test_a_run_without_an_address_starts_and_writes_nothing(scene: Scene) -> Non
 def test_a_run_ends_whatever_becomes_of_its_alerts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VECTORKEEP_ALERT_URLS", scene.urls[0])
     notes: list[str] = []
-    scene.run("backup", "failed")
-    (scene.settings.hashes / "run_history.jsonl").unlink()
-    (scene.settings.hashes / "run_history.jsonl").mkdir()
-    after_run(scene.settings, notes.append)
-    assert notes
+    scene.run()
+    after_run(replace(scene.settings, alert_cost_usd_per_day="much"), notes.append)
+    assert notes == ["alerts could not be judged: TypeError: '>' not supported between instances of 'float' and 'str'"]
 
 
 def test_a_test_message_tells_which_address_took_it(scene: Scene, webhook: Webhook) -> None:

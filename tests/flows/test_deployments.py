@@ -22,6 +22,7 @@ TIMETABLE: dict[str, dict[str, str]] = {
     "prune": {"nightly": "30 2 * * *"},
     "verify": {"weekly": "0 4 * * 0"},
     "fix": {"weekly": "0 5 * * 0"},
+    "report": {"weekly": "0 9 * * 1"},
     "deep": {"monthly": "0 5 1 * *"},
     "drill": {"monthly": "0 6 1 * *"},
     "offsite": {"monthly": "0 7 1 * *"},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,11 +93,15 @@ class Served:
 def served(workspace: Workspace, tmp_path: Path) -> Iterator[Served]:
     workspace.settings(embedder="openai", batch_texts=1, concurrency=1)
     workspace.write(*(f"{number:02}.md" for number in range(60)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as one, socket.socket() as another:
+        one.bind(("127.0.0.1", 0))
+        another.bind(("127.0.0.1", 0))
+        port, metrics = one.getsockname()[1], another.getsockname()[1]
     with ServerProcess(tmp_path, latency=0.3) as embeddings:
-        served = Served(workspace.root, port, OPENAI_API_KEY=embeddings.key, OPENAI_BASE_URL=embeddings.url)
+        served = Served(
+            workspace.root, port, OPENAI_API_KEY=embeddings.key, OPENAI_BASE_URL=embeddings.url,
+            VECTORKEEP_METRICS_PORT=str(metrics),
+        )  # fmt: skip
         try:
             yield served
         finally:
@@ -143,6 +149,9 @@ def test_serves_whatever_is_killed_and_leaves_nothing(served: Served, tmp_path: 
     assert all(f"Z  {name}\n" in said for name, schedules in TIMETABLE.items() if schedules)
     assert {each["parameters"]["workspace"] for each in served.api.deployments()} == {str(served.root)}
     assert (served.root / ".prefect" / "prefect.db").exists()
+    (metrics,) = re.findall(r"(?m)^metrics    (\S+/metrics), ", said)
+    with urllib.request.urlopen(metrics, timeout=20) as answer:
+        assert b"vectorkeep_" in answer.read()
 
     second = subprocess.run(served.command(), env=served.environment, cwd=ROOT, capture_output=True, text=True)
     assert (second.returncode, "this workspace is being served: `vectorkeep serve`, " in second.stderr) == (4, True)

@@ -200,7 +200,7 @@ def test_the_scheduler_makes_the_coming_runs_at_their_times(prefect: Prefect) ->
     assert {when[3:] for when in times.pop("alerts")} == {"30"}
     assert times == {
         "update": {"03:00", "09:00", "15:00", "21:00"}, "backup": {"02:00"}, "prune": {"02:30"}, "verify": {"04:00"},
-        "fix": {"05:00"}, "deep": {"05:00"}, "drill": {"06:00"}, "offsite": {"07:00"},
+        "fix": {"05:00"}, "report": {"09:00"}, "deep": {"05:00"}, "drill": {"06:00"}, "offsite": {"07:00"},
     }  # fmt: skip
 
 

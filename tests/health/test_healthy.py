@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -302,21 +303,34 @@ def test_journal_of_a_killed_writer_of_the_ledger(scene: Scene) -> None:
 
 @contextmanager
 def at_work(workspace: Workspace) -> Iterator[None]:
-    """An update that is in the middle of its writes, stopped there."""
+    """An update that is in the middle of its writes, stopped there, though not while it keeps others from reading."""
     run = workspace.start("update", store_batch=20)
     ledger = workspace.ledger
     try:
         assert wait_for_intents(ledger), "the run was over before it could be stopped"
         run.signal(signal.SIGSTOP)
+        while not readable(workspace.spend):
+            run.signal(signal.SIGCONT)
+            time.sleep(0.001)
+            run.signal(signal.SIGSTOP)
         yield
     finally:
         run.signal(signal.SIGCONT)
         assert run.wait().code == 0
 
 
-def wait_for_intents(ledger: Path) -> bool:
-    import sqlite3
+def readable(path: Path) -> bool:
+    """Whether nobody is about to write to an SQLite file; a moment passes before a stopped process stands still."""
+    time.sleep(0.01)
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as db:
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
+
+def wait_for_intents(ledger: Path) -> bool:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         try:

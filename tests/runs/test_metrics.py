@@ -26,7 +26,7 @@ from vectorstore.runs.metrics import metrics_text
 from vectorstore.runs.metrics_server import MetricsServer
 from vectorstore.runs.recording import recorded
 from vectorstore.settings import Settings
-from vectorstore.update import update
+from vectorstore.update import UpdateReport, update
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 NOW = STARTED + 10 * 86_400
@@ -82,6 +82,15 @@ def test_figures_are_those_of_the_runs(settings: Settings) -> None:
     assert {name: found.get(name) for name in expected} == pytest.approx(expected)
     assert ("last_success_timestamp_seconds", ("health",)) not in found
     assert 0 < found["memory_used_ratio", ()] <= 1
+
+
+def test_a_run_that_goes_on_is_counted(settings: Settings) -> None:
+    def look() -> UpdateReport:
+        assert samples(metrics_text(settings))["running", ()] == 1
+        return UpdateReport("r", "completed", 0, 1.0)
+
+    recorded(settings, "update", look)
+    assert samples(metrics_text(settings))["running", ()] == 0
 
 
 def test_names_from_outside_stay_labels(settings: Settings) -> None:
@@ -217,6 +226,8 @@ def test_the_port_is_of_this_machine_only_and_0_turns_it_off(settings: Settings)
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port}"):
             MetricsServer(settings, port).start()
+    with pytest.raises(ConfigurationError, match="port 70000"):
+        MetricsServer(settings, 70_000).start()
     server = MetricsServer(settings, 0)
     server.start()
     assert server._server and server._server.server_address[0] == "127.0.0.1"

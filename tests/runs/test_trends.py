@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,12 @@ def test_a_blip_few_runs_and_milliseconds_are_no_regression() -> None:
     assert slower_by([0.01, 0.011] * 10 + [0.1] * 5, [5] * 25, 5) is None
 
 
+def test_uneven_runs_are_rarely_called_slower() -> None:
+    chance = random.Random(4)
+    histories = [[chance.lognormvariate(1, 0.5) for _ in range(30)] for _ in range(400)]
+    assert sum(slower_by(each, [1] * 30, 5) is not None for each in histories) <= 8
+
+
 def runs(days: int = 30, **figures: list[float]) -> list[RunRecord]:
     """An update a day."""
     return [
@@ -89,6 +96,13 @@ def test_memory_that_grows_without_documents_leaks() -> None:
     growing = [200.0 + 5 * day for day in range(30)]
     assert found(runs(memory_mb=growing)) == ["memory"]
     assert found(runs(memory_mb=growing, chunks=[1000 + 30 * day for day in range(30)])) == []
+
+
+def test_a_leak_shows_in_the_days_largest_run() -> None:
+    small = [replace(each, run=f"s{n}-{each.run}", started=each.started + n, memory_mb=100.0)
+             for each in runs() for n in (1, 2, 3)]  # fmt: skip
+    large = runs(memory_mb=[200.0 + 5 * day for day in range(30)])
+    assert found(sorted([*small, *large], key=lambda each: each.started)) == ["memory"]
 
 
 def test_runs_that_got_slower_are_a_regression() -> None:

@@ -41,7 +41,7 @@ class _Complaints(logging.Handler):
 def main() -> None:
     """Send all; every address in a thread of its own, its notices one after the other."""
     asked = json.load(sys.stdin)
-    signal.alarm(int(asked["seconds"]) + 2)  # should nobody be left to end this process
+    signal.alarm(int(asked["seconds"]) + 15)  # should nobody be left to end this process
     complaints = _Complaints()
     logger = logging.getLogger("apprise")
     logger.addHandler(complaints)

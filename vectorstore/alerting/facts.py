@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -29,7 +30,7 @@ def gather(settings: Settings, runs: Sequence[RunRecord], now: float, notes: lis
             return what()
         except VectorkeepError as error:
             notes.append(error.message)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             notes.append(f"{type(error).__name__}: {error}")
         return without
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 from vectorstore.alerting.alert import SEVERITIES, Alert, Facts
-from vectorstore.alerting.deviation import deviations
+from vectorstore.alerting.deviation import RAN_THROUGH, deviations
 from vectorstore.runs.record import ENDED_WELL, VERBS, RunRecord
 from vectorstore.settings import Settings
 
@@ -41,7 +41,7 @@ def judge(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> list[A
 
 def _error_rate(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> Iterator[Alert]:
     limit = settings.alert_error_rate
-    last = _last(run for run in runs if run.verb in WRITERS and run.failures is not None and run.work is not None)
+    last = _last(run for run in runs if run.verb in WRITERS and run.state in RAN_THROUGH and run.failures is not None)
     if limit and last and last.error_rate is not None and last.error_rate > limit:
         message = f"{last.failures:,} of {last.work:,} documents failed in the last {last.verb}, more than {limit:.2%}"
         hint = "see the reasons in `vectorkeep status`; mend the documents or exclude them"
@@ -129,8 +129,9 @@ def _drill_age(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> I
 def _coverage(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> Iterator[Alert]:
     floor, last = settings.coverage_floor, _last(run for run in runs if run.coverage is not None)
     if last and last.coverage is not None and last.coverage < floor:
-        message = f"{last.coverage:.2%} of the documents are stored, less than {floor:.2%}"
-        yield Alert("coverage", "FAIL", message, "run `vectorkeep update`", last.coverage, floor, last.started)
+        message = f"the last {last.verb} found {last.coverage:.2%} of what should be stored, less than {floor:.2%}"
+        hint = "run `vectorkeep update`, then `vectorkeep health`"
+        yield Alert("coverage", "FAIL", message, hint, last.coverage, floor, last.started)
 
 
 def _health(settings: Settings, runs: Sequence[RunRecord], facts: Facts) -> Iterator[Alert]:

@@ -94,7 +94,7 @@ def _storage_leak(frame: pd.DataFrame) -> Iterator[Mark]:
 
 def _memory_leaks(frame: pd.DataFrame) -> Iterator[Mark]:
     for (verb, detail), runs in frame[frame["memory_mb"].notna()].groupby(["verb", "detail"]):
-        used, held = _trend(runs, "memory_mb"), _trend(runs[runs["chunks"].notna()], "chunks")
+        used, held = _trend(runs, "memory_mb", peaks=True), _trend(runs[runs["chunks"].notna()], "chunks")
         if used and _leaks(used, held):
             yield Mark(
                 "leak", "memory",
@@ -124,8 +124,8 @@ def _leaks(used: Trend, held: Trend | None) -> bool:
     return used.believed and used.growth > LEAK and used.growth > 2 * max(0.0, held.growth if held else 0.0)
 
 
-def _trend(frame: pd.DataFrame, column: str) -> Trend | None:
-    return trend(_unix(frame).to_list(), frame[column].to_list())
+def _trend(frame: pd.DataFrame, column: str, *, peaks: bool = False) -> Trend | None:
+    return trend(_unix(frame).to_list(), frame[column].to_list(), peaks=peaks)
 
 
 def _of(name: str, frame: pd.DataFrame, values: pd.Series) -> Series:
@@ -134,7 +134,8 @@ def _of(name: str, frame: pd.DataFrame, values: pd.Series) -> Series:
 
 
 def _series(name: str, times: list[float], values: list[float]) -> Series:
-    return Series(name, list(zip(times, values, strict=True)), trend(times, values))
+    line = trend(times, values, peaks=name == "memory")  # a leak shows in the run that has most to do
+    return Series(name, list(zip(times, values, strict=True)), line)
 
 
 def _unix(frame: pd.DataFrame) -> pd.Series:

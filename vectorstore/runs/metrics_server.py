@@ -56,16 +56,16 @@ class MetricsServer:
         """Begin to answer; nothing happens where the setting is 0.
 
         Raises:
-            ConfigurationError: the port is taken.
+            ConfigurationError: the port is taken, or none.
         """
         port = self._settings.metrics_port if self._asked is None else self._asked
         if self._asked is None and not port:
             return
         try:
             self._server = _Server((HOST, port), _handler(_Pages(self._settings)))
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # taken, or there is no such port
             raise ConfigurationError(
-                f"the metrics can't be served on port {port}: {error.strerror}",
+                f"the metrics can't be served on port {port}: {error}",
                 "set metrics_port to a free one, or to 0 to turn it off",
             ) from None
         self.port = self._server.server_port

@@ -11,7 +11,7 @@ from vectorstore.runs.trends import DAY
 from vectorstore.runs.words import TITLES, middle_text, trend_text, value_text
 
 _TOP, _BOTTOM, _RIGHT, _HEIGHT = 14, 172, HALF - 14, 200
-_LEAST = {"cost": 1e-6, "coverage": 0.001, "store": 1.0, "rate": 0.1, "duration": 0.1, "memory": 1.0}
+_LEAST = {"cost": 1e-6, "coverage": 0.0001, "store": 1.0, "rate": 0.1, "duration": 0.1, "memory": 1.0}
 
 
 def line_chart(series: Series) -> str:
@@ -72,7 +72,8 @@ def _svg(series: Series, parts: Sequence[str]) -> str:
 def _tick_texts(name: str, ticks: Sequence[float]) -> list[str]:
     """Short labels, fine enough to tell one tick from the next."""
     if name == "coverage":
-        return [f"{tick:.1%}" if ticks[1] - ticks[0] < 0.01 else f"{tick:.0%}" for tick in ticks]
+        digits = next((n for n in (0, 1) if ticks[1] - ticks[0] >= 10 ** -(n + 2) * 0.999), 2)
+        return [f"{tick:.{digits}%}" for tick in ticks]
     if name == "cost":
         digits = next(n for n in (0, 1, 2, 3, 4, 5, 6) if n == 6 or round(ticks[1], n) == round(ticks[1], 9))
         return [f"${tick:,.{max(2, digits) if digits else 0}f}" for tick in ticks]

@@ -50,8 +50,8 @@ class Trend:
         return (self.last - self.first) / self.first if self.first > 0 else 0.0
 
 
-def trend(times: Sequence[float], values: Sequence[float]) -> Trend | None:
-    """The line through the medians of the days; ``None`` of less than ``MIN_DAYS``. Times are Unix times."""
+def trend(times: Sequence[float], values: Sequence[float], *, peaks: bool = False) -> Trend | None:
+    """The line through the medians of the days, or their peaks; ``None`` of less than ``MIN_DAYS``. In Unix times."""
     import numpy as np
 
     days = np.floor(np.asarray(times, dtype=float) / DAY)
@@ -60,7 +60,7 @@ def trend(times: Sequence[float], values: Sequence[float]) -> Trend | None:
     if len(known) < MIN_DAYS:
         return None
     x = known - known[0]
-    y = np.array([np.median(figures[days == day]) for day in known])
+    y = np.array([(np.max if peaks else np.median)(figures[days == day]) for day in known])
     slope, start = np.polyfit(x, y, 1)
     rest = float(((y - start - slope * x) ** 2).sum())
     spread = float(((x - x.mean()) ** 2).sum())

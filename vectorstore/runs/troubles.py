@@ -9,7 +9,7 @@ from vectorstore.output.printable import printable
 from vectorstore.runs.record import ENDED_WELL, RunRecord
 
 _BY_ERROR = {
-    "KeyRejected": "put a key into OPENAI_API_KEY that the provider accepts, then run again",
+    "KeyRejected": "put a key into OPENAI_API_KEY that the provider accepts (see `vectorkeep check-key`)",
     "QuotaExhausted": "see to the provider's account, then run again: nothing that was paid is lost",
     "EmbeddingFailed": "see whether the provider answers, then run again: nothing that was paid is lost",
     "StoreUnreachable": "see whether the Chroma server runs and answers at chroma_url",
