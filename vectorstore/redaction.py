@@ -65,7 +65,7 @@ def _parts(address: str) -> Iterator[str]:
     """An address of alerts, and what in it is secret by its place or its looks: login and tokens, never a host."""
     rest = address.partition("://")[2] or address
     login, _, place = rest.rpartition("@")
-    yield from (address, rest, login, login.partition(":")[2])
+    yield from (address, login, login.partition(":")[2])
     for part in re.split(r"[/?&=,:@]+", place):
         if len(part) >= _SHORTEST_PART and not part.islower() and "." not in part:
             yield part
