@@ -69,12 +69,25 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 @pytest.fixture(scope="module")
 def unlimited(prefect: Prefect) -> str:
     """A deployment of the update without its limit: here many run at once, each in a workspace of its own."""
+    return deployed_anew(prefect, "unlimited")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def missed(prefect: Prefect) -> str:
+    """A run that is due, and that no worker takes."""
+    prefect.ask("POST", "/work_pools/", {"name": "nobody", "type": "process"})
+    deployment = deployed_anew(prefect, "missed", work_pool_name="nobody")
+    return str(prefect.ask("POST", f"/deployments/{deployment}/create_flow_run", {})["id"])
+
+
+def deployed_anew(prefect: Prefect, name: str, **other: str) -> str:
+    """The update's deployment once more, without a limit."""
     update = prefect.ask("GET", f"/deployments/{prefect.deployments['update']['id']}")
     same = (
         "flow_id", "entrypoint", "path", "pull_steps", "parameter_openapi_schema", "work_pool_name", "tags",
         "enforce_parameter_schema",
     )  # fmt: skip
-    made = prefect.ask("POST", "/deployments/", {name: update[name] for name in same} | {"name": "unlimited"})
+    made = prefect.ask("POST", "/deployments/", {key: update[key] for key in same} | {"name": name} | other)
     return str(made["id"])
 
 
@@ -175,6 +188,11 @@ def test_stopped_anywhere_the_next_run_does_the_rest(prefect: Prefect, unlimited
         print(f"{len(own)} {way}: paid {ratio:.2f} at most, state right in {seconds:.1f} s at most")
     assert not failed, f"{len(failed)} of {len(STOPS)}:\n" + "\n".join(failed)
     assert {each.ratio for each in good if each.stop.way != "killed"} == {1.0}
+
+
+def test_a_run_that_nobody_takes_is_late(prefect: Prefect, missed: str) -> None:
+    """An automation tells of that state (see test_automations); the library's alert `late` needs no Prefect."""
+    wait_until(lambda: state_of(prefect, missed)["name"] == "Late")
 
 
 def test_the_server_is_gone_in_mid_run(prefect: Prefect, unlimited: str, tmp_path: Path) -> None:
