@@ -149,7 +149,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 200) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

@@ -26,6 +26,10 @@ QUICK = {
 }  # fmt: skip
 
 
+# These show only where there is much: in an index of 2,000 places, in a queue of 1,000 rows.
+LARGE = ("index_full_of_the_dead", "queue_never_purged")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent and item.name not in QUICK:
@@ -69,3 +73,17 @@ def copied(scene: Scene, server: ServerProcess, folder: Path) -> Iterator[Scene]
 def scene(base: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
     """A workspace to be damaged, and an empty bill."""
     yield from copied(base, server, tmp_path)
+
+
+@pytest.fixture
+def origin(request: pytest.FixtureRequest, small: Scene) -> Scene:
+    """What a damage is done to a copy of."""
+    callspec = getattr(request.node, "callspec", None)
+    large = callspec and callspec.params.get("name") in LARGE
+    return request.getfixturevalue("base") if large else small
+
+
+@pytest.fixture
+def slight(origin: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
+    """The same with fewer chunks where that is enough."""
+    yield from copied(origin, server, tmp_path)

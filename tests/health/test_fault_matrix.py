@@ -22,13 +22,13 @@ PARTS = 5  # into which a standard check divides rows as few as these
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_found_at_deep(name: str, scene: Scene) -> None:
+def test_found_at_deep(name: str, slight: Scene) -> None:
     """A check that is named for the damage reports it, none reports what is not there, and no byte changes."""
     damage = DAMAGES[name]
-    damage.apply(scene)
-    before = traces(scene.workspace)
-    report = look(scene.workspace, verify_content=damage.contents, probe=name in PROBED)
-    assert traces(scene.workspace) == before
+    damage.apply(slight)
+    before = traces(slight.workspace)
+    report = look(slight.workspace, verify_content=damage.contents, probe=name in PROBED)
+    assert traces(slight.workspace) == before
     assert named(report, damage.severity).keys() & damage.expect, (damage.text, named(report, Severity.INFO))
     wrong = named(report).keys() - damage.expect - damage.also
     assert not wrong, (damage.text, {check: named(report)[check] for check in wrong})

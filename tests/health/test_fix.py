@@ -28,18 +28,6 @@ UNMENDABLE = [name for name, damage in DAMAGES.items() if not damage.mends]
 UNTOUCHABLE = {"sqlite", "layout", "store", "source", "relations", "queue", "ledger", "pipeline_mark"}
 
 
-# These show only where there is much: in an index of 2,000 places, in a queue of 1,000 rows.
-LARGE = ("index_full_of_the_dead", "queue_never_purged")
-
-
-@pytest.fixture
-def origin(request: pytest.FixtureRequest, small: Scene) -> Scene:
-    """What a damage is done to a copy of."""
-    callspec = getattr(request.node, "callspec", None)
-    large = callspec and callspec.params.get("name") in LARGE
-    return request.getfixturevalue("base") if large else small
-
-
 @pytest.fixture
 def scene(origin: Scene, server: ServerProcess, tmp_path: Path) -> Iterator[Scene]:
     yield from copied(origin, server, tmp_path)
