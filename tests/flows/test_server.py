@@ -44,6 +44,7 @@ class Prefect:
         deployments: of ``prefect.yaml``, by name, as the server knows them. Their schedules are paused then.
         scheduled: the runs that the server had made by then.
         embeddings: the embeddings API that the worker's runs call.
+        started: the processes, ``server`` and ``worker``.
     """
 
     def __init__(self, home: Path, embeddings: ServerProcess) -> None:
@@ -56,12 +57,12 @@ class Prefect:
             "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
             "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
         }  # fmt: skip
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
         self._processes = contextlib.ExitStack()
 
     def __enter__(self) -> Prefect:
         with contextlib.ExitStack() as opened:
-            self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
-            wait_until(lambda: self._answers("GET", "/health"))
+            self.start_server(opened)
             self._start(opened, "worker", "start", "--pool", "vectorkeep", "--type", "process")
             wait_until(lambda: self._answers("GET", "/work_pools/vectorkeep"))
             self.deployed = subprocess.run(
@@ -79,6 +80,11 @@ class Prefect:
 
     def __exit__(self, *_: object) -> None:
         self._processes.close()
+
+    def start_server(self, opened: contextlib.ExitStack) -> None:
+        """It answers when this returns, and ends with ``opened``."""
+        self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
+        wait_until(lambda: self._answers("GET", "/health"))
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else None
@@ -129,10 +135,11 @@ class Prefect:
         return list(self.ask("POST", "/flow_runs/filter", only))
 
     def _start(self, opened: contextlib.ExitStack, *command: str) -> None:
-        with open(self.home / f"{command[0]}.log", "w") as log:
+        with open(self.home / f"{command[0]}.log", "a") as log:
             process = subprocess.Popen(
                 [*self._prefect(), *command], cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self.started[command[0]] = process
         opened.callback(_end, process)
 
     def _prefect(self) -> list[str]:

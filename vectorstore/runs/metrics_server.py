@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from vectorstore.errors import ConfigurationError, VectorkeepError
+from vectorstore.redaction import redacted
 from vectorstore.runs.history import records
-from vectorstore.runs.measures import without_secrets
 from vectorstore.runs.metrics import metrics_text
 from vectorstore.runs.troubles import remedy_of
 from vectorstore.settings import Settings
@@ -158,7 +158,7 @@ def _clean(value: Any) -> Any:
         return {_clean(key): _clean(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(each) for each in value]
-    return without_secrets(value) if isinstance(value, str) else value
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _handler(pages: _Pages) -> type[BaseHTTPRequestHandler]:
