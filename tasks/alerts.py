@@ -54,9 +54,12 @@ def check_alerts(workspace: str) -> State[Any]:
     return Completed(message=_count(report) + (told if report.fired or report.resolved else ""), data=report)
 
 
-def judge_run(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
-    """A hook for the end of a flow: alerts are judged and told. It never raises, and takes ten seconds at most."""
-    thread = threading.Thread(target=copy_context().run, args=(_judge_run, run), daemon=True, name="alerts")
+def judge_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A hook for the end of a flow: alerts are judged and told. It never raises, and takes ten seconds at most.
+
+    A worker calls it by the names of its parameters, which are Prefect's.
+    """
+    thread = threading.Thread(target=copy_context().run, args=(_judge_run, flow_run), daemon=True, name="alerts")
     thread.start()
     thread.join(HOOK_S)
     if thread.is_alive():

@@ -10,15 +10,18 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
-BUSY_TRIES = 20
-
 
 class PrefectApi:
     """A server.
 
     Args:
         url: its address with ``/api``.
+
+    Attributes:
+        patience_s: how long a server that is too busy to answer is asked again.
     """
+
+    patience_s = 120.0
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -36,29 +39,29 @@ class PrefectApi:
     def answers(self) -> bool:
         """Whether a Prefect server answers there, now."""
         try:
-            return self.ask("GET", "/health") is True
+            return self._once("GET", "/health") is True
         except (OSError, ValueError, http.client.HTTPException):
             return False
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer, ``None`` for 404; asked again while its database is busy.
+        """The answer, ``None`` for 404; asked again for ``patience_s`` while it is too busy to answer.
 
         Raises:
             OSError: it does not answer, or with an error.
         """
-        data = json.dumps(body).encode() if body is not None else None
-        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)
-        for _ in range(BUSY_TRIES):
+        deadline = time.monotonic() + self.patience_s
+        while True:
             try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
-                    return json.loads(answer.read() or b"null")
+                return self._once(method, path, body)
             except urllib.error.HTTPError as error:
                 if error.code == 404:
                     return None
-                if error.code != 503:
+                if error.code != 503 or time.monotonic() > deadline:
                     raise
-                time.sleep(0.5)
-        raise TimeoutError(f"{self.url} stays busy")
+            except TimeoutError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def deployments(self) -> list[dict[str, Any]]:
         """All that carry our tag."""
@@ -73,3 +76,9 @@ class PrefectApi:
         }
         runs = self.ask("POST", "/flow_runs/filter", only)
         return {run["deployment_id"]: run["expected_start_time"] for run in runs if run["deployment_id"]}
+
+    def _once(self, method: str, path: str, body: Any = None) -> Any:
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or b"null")

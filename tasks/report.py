@@ -20,6 +20,7 @@ from vectorstore.errors import VectorkeepError
 from vectorstore.output.health_files import write_text
 from vectorstore.report import Report, report
 from vectorstore.runs.judging import Series
+from vectorstore.runs.metrics_server import HOST
 from vectorstore.runs.report_charts import day_chart, line_chart
 from vectorstore.runs.report_page import report_page
 from vectorstore.runs.report_text import report_markdown, report_text
@@ -46,15 +47,19 @@ def write_report(workspace: str, days: int) -> State[Any]:
     except VectorkeepError as error:
         return stopped_by(error)
     get_run_logger().info(report_text(found))
-    publish_page(report_markdown_page(found, path), REPORT, "what happened, and where figures go")
+    publish_page(
+        report_markdown_page(found, path, settings.metrics_port), REPORT, "what happened, and where figures go"
+    )
     severity, sentence = verdict(found)
     return Completed(message=f"{severity.name}: {sentence}; {path}", data=found)
 
 
-def report_markdown_page(found: Report, path: Path) -> str:
-    """Markdown, with its pictures inside, and the place of the page for a browser."""
+def report_markdown_page(found: Report, path: Path, port: int) -> str:
+    """Markdown, with its pictures inside, and where the page is for a browser; ``port``: of serve's metrics, or 0."""
     pictures = [_picture(each) for each in found.series if len({at for at, _ in each.points}) > 1]
     whole = f"The whole report, for a browser on the worker's machine: `{path.as_uri()}`"
+    if port:
+        whole += f", and while `vectorkeep serve` runs there, [as of now](http://{HOST}:{port}/report)"
     return "\n\n".join([report_markdown(found).rstrip(), *pictures, whole]) + "\n"
 
 

@@ -7,22 +7,18 @@ What dies is started again; runs whose process was killed are ended, so that non
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tasks.children import Child
+from tasks.deploying import ROOT, begin_automations, deploy, installed_automations
 from tasks.prefect_api import PrefectApi
 from tasks.zombies import run_processes, settle_zombies, signal_all
 from vectorstore.errors import ConfigurationError, Locked, VectorkeepError
@@ -30,7 +26,6 @@ from vectorstore.lock import WriterLock, holder
 from vectorstore.runs.metrics_server import MetricsServer
 from vectorstore.settings import Settings, load_settings
 
-ROOT = Path(__file__).resolve().parents[1]
 POOL = "vectorkeep"
 START_S = 180.0  # on a busy machine a server takes its time
 RUNS_END_S = 20.0  # what a run gets to end its batch when all is stopped
@@ -57,10 +52,7 @@ class Desk:
             "PREFECT_HOME": str(self.home), **os.environ, "PREFECT_API_URL": self.api.url, "PYTHONPATH": path,
             "VECTORKEEP_WORKSPACE": str(settings.workspace), "PWD": str(ROOT), "DO_NOT_TRACK": "1",
         }  # fmt: skip
-        quiet = {name: value for name, value in self.env.items() if name not in SECRETS}
         self.server: Child | None = None
-        self._new_server = lambda: self._child("server", quiet, "server", "start", "--host", "127.0.0.1",
-                                               "--port", str(port))  # fmt: skip
         self.worker = self._child("worker", self.env, "worker", "start", "--pool", POOL, "--type", "process")
         self.metrics = MetricsServer(settings)
         self.stop = threading.Event()
@@ -79,25 +71,18 @@ class Desk:
         self._start_metrics()
         self._wait("the work pool", lambda: self.api.ask("GET", f"/work_pools/{POOL}"), self.worker)
         say("worker", f"started; its log: {self.worker.log}")
-        automations = subprocess.Popen(
-            [sys.executable, "-m", "tasks.automations", "--json"], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+        installing = begin_automations(self.env)
         try:
-            self._deploy()
-            out, error = automations.communicate()
+            deploy(self.api, self.settings.workspace, self.env, self.home / "prefect.yaml")
+            for line in installed_automations(installing):
+                say("alerts", line)
         finally:
-            automations.kill()
-        if automations.returncode:
-            raise VectorkeepError(f"the automations were not installed: {error.strip()[-500:]}")
-        installed = json.loads(out)
-        say("alerts", f"automations: {', '.join(each['name'].partition(': ')[2] for each in installed['automations'])}")
-        for note in installed["notes"]:
-            say("", note)
+            installing.kill()
         self._say_what_is_next()
 
     def keep(self) -> None:
         """Until it is stopped: what dies is started again, and runs that were killed are ended."""
+        self.api.patience_s = 10  # a signal does not wait longer
         looked = time.monotonic()
         while not self.stop.wait(0.5):
             for child in filter(None, (self.server, self.worker)):
@@ -132,7 +117,7 @@ class Desk:
             say("!", f"{error.message}: {error.hint}")
             return
         if self.metrics.port:
-            say("metrics", f"http://127.0.0.1:{self.metrics.port}/metrics, /health, /status")
+            say("metrics", f"http://127.0.0.1:{self.metrics.port}/metrics, /health, /status, /report")
 
     def _reach_server(self) -> None:
         if self.api.answers():
@@ -148,10 +133,15 @@ class Desk:
                 f"port {self.port} is taken by something that is no Prefect server",
                 f"stop that, or take another port: `vectorkeep serve --port {self.port + 1}`",
             )
-        self.server = self._new_server()
-        self.server.start()
-        self._wait("the server", self.api.answers, self.server)
+        self._wait("the server", self.api.answers, self._start_server())
         say("server", f"{self.api.ui}, its data in {self.env['PREFECT_HOME']}")
+
+    def _start_server(self) -> Child:
+        quiet = {name: value for name, value in self.env.items() if name not in SECRETS}
+        where = ("--host", "127.0.0.1", "--port", str(self.port))
+        self.server = self._child("server", quiet, "server", "start", *where)
+        self.server.start()
+        return self.server
 
     def _look_at_server(self) -> None:
         if self.api.answers():
@@ -162,8 +152,7 @@ class Desk:
                 say("!", f"the server: {error}")
         elif self.server is None and not self.given and not taken(self.port):
             say("!", "the server that was found is gone; this command starts one of its own")
-            self.server = self._new_server()
-            self.server.start()
+            self._start_server()
 
     def _check_workspace(self) -> None:
         others = {each["parameters"].get("workspace", "") for each in self.api.deployments()}
@@ -172,34 +161,6 @@ class Desk:
                 f"the server at {self.api.ui} is for the workspace {other}",
                 f"start another one for this workspace: `vectorkeep serve --port {self.port + 1}`",
             )
-
-    def _deploy(self) -> None:
-        known = {
-            (each["name"], schedule["slug"]): schedule["active"]
-            for each in self.api.deployments()
-            for schedule in each["schedules"]
-        }
-        file = self.home / "prefect.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(self._deployments(known), sort_keys=False))
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
-        if done.returncode:
-            raise VectorkeepError(f"`prefect deploy` failed: {done.stdout[-2000:]}", "mend prefect.yaml")
-
-    def _deployments(self, active: dict[tuple[str, str], bool]) -> dict[str, Any]:
-        """``prefect.yaml``, for this workspace; a schedule that was paused in the UI stays paused."""
-        content: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))
-        for deployment in content["deployments"]:
-            deployment["parameters"] = {**deployment["parameters"], "workspace": str(self.settings.workspace)}
-            deployment["schedules"] = [
-                {**schedule, "active": active.get((deployment["name"], schedule["slug"]), True)}
-                for schedule in deployment.get("schedules", [])
-            ]
-        return content
 
     def _say_what_is_next(self) -> None:
         """The next runs, as the server's scheduler made them: what is missing here will never start."""
@@ -261,6 +222,10 @@ def serve(settings: Settings, port: int) -> int:
             desk.start()
             say("ready", "Ctrl-C ends all of it")
             desk.keep()
+        except OSError as error:
+            raise VectorkeepError(
+                f"the Prefect server at {desk.api.ui}: {error}", "see its log, and try again"
+            ) from error
         finally:
             desk.end()
     return 0

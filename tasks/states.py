@@ -21,6 +21,7 @@ from typing import Any
 from prefect import State
 from prefect.states import Completed, Failed
 
+from tasks.logs import keep_secrets_out
 from tasks.pages import LONGEST, one_line
 from vectorstore import errors
 from vectorstore.backup import BackupReport
@@ -184,5 +185,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], VectorkeepError))
 
 
+keep_secrets_out()
 for _name in ("prefect.flow_runs", "prefect.engine"):
     logging.getLogger(_name).addFilter(_is_news)

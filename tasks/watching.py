@@ -15,6 +15,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import TypeVar
 
+from prefect.logging import get_run_logger
+
+from vectorstore.errors import VectorkeepError
+
 _Result = TypeVar("_Result")
 LOOK_EVERY_S = 1.0
 
@@ -30,11 +34,12 @@ def watched(
         ended: called from this thread with what the work returned, also when it was asked to stop.
 
     Raises:
-        BaseException: what the call raised, or what this thread was hit by, once the call has ended.
+        VectorkeepError: what the call raised; of any other exception its words, without secrets.
+        BaseException: what this thread was hit by, once the call has ended.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="library") as pool:
-        future = pool.submit(copy_context().run, call, stop)
+        future = pool.submit(copy_context().run, _in_words, call, stop)
         try:
             while not wait([future], LOOK_EVERY_S).done:
                 look()
@@ -46,3 +51,14 @@ def watched(
             raise
     ended(result)
     return result
+
+
+def _in_words(call: Callable[[threading.Event], _Result], stop: threading.Event) -> _Result:
+    """What the call returns. Prefect keeps the words of every exception in its database: these hold no secret."""
+    try:
+        return call(stop)
+    except VectorkeepError:
+        raise
+    except Exception as error:
+        get_run_logger().exception("not foreseen")
+        raise VectorkeepError(f"stopped by {type(error).__name__}: {error}", "the log has the traceback") from error

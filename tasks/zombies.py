@@ -51,6 +51,8 @@ def run_processes(workspace: str = "") -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for folder in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):
+            if b"prefect." not in (folder / "cmdline").read_bytes():
+                continue  # what a run started itself, which may outlive it
             environment = (folder / "environ").read_bytes()
             if (run := _RUN_ID.search(environment)) and (not workspace or mark in b"\0" + environment):
                 found.setdefault(run[1].decode(), []).append(int(folder.name))

@@ -28,16 +28,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from vectorstore.redaction import redacted
+
 
 class VectorkeepError(Exception):
-    """Base of the tree: what went wrong, and in ``hint`` the next step for a person."""
+    """Base of the tree: what went wrong, and in ``hint`` the next step for a person; neither holds a secret."""
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = redacted(message), redacted(hint)
+        super().__init__(self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message}\n  next: {self.hint}" if self.hint else self.message
@@ -130,10 +131,9 @@ class DocumentError(VectorkeepError):
     """
 
     def __init__(self, doc_key: str, reason: str) -> None:
-        Exception.__init__(self, doc_key, reason)
-        self.doc_key = doc_key
-        self.reason = reason
-        self.message = f"{doc_key!r}: {reason}"
+        self.doc_key, self.reason = doc_key, redacted(reason)
+        Exception.__init__(self, doc_key, self.reason)
+        self.message = f"{doc_key!r}: {self.reason}"
         self.hint = ""
 
 

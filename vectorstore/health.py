@@ -25,6 +25,7 @@ from vectorstore.errors import Damaged
 from vectorstore.findings import Depth, HealthReport, Severity
 from vectorstore.ledger import Ledger
 from vectorstore.progress import Progress
+from vectorstore.redaction import redacted
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class _Health:
             depth=view.choice.depth.name.lower(),
             way=view.way,
             workspace=str(settings.workspace),
-            store=settings.chroma_url or str(settings.path(settings.chroma_path)),
+            store=redacted(settings.chroma_url) or str(settings.path(settings.chroma_path)),
             source=str(settings.path(settings.source)),
             pipeline=view.serving.pipeline if view.serving else "",
             findings=view.found.result(),

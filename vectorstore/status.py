@@ -8,6 +8,7 @@ from vectorstore.budget import spending
 from vectorstore.ledger import Ledger
 from vectorstore.lock import held_by, lock_files
 from vectorstore.progress import read_checkpoint
+from vectorstore.redaction import redacted
 from vectorstore.settings import Settings
 
 
@@ -30,7 +31,7 @@ def status(settings: Settings, *, patience_s: float = 60.0) -> dict[str, Any]:
     return {
         "workspace": str(settings.workspace),
         "source": str(settings.path(settings.source)),
-        "store": settings.chroma_url or str(settings.path(settings.chroma_path)),
+        "store": redacted(settings.chroma_url) or str(settings.path(settings.chroma_path)),
         "pipeline": generation.pipeline if generation else None,
         "collections": {name: {"documents": d, "chunks": c} for name, (d, c) in collections.items()},
         "documents": sum(documents for documents, _ in collections.values()),

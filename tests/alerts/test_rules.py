@@ -197,6 +197,12 @@ class TestDeviation:
     def test_verbs_are_not_mixed(self) -> None:
         assert names_of([*nights(12), record("backup", seconds=1e6)]) == []
 
+    def test_a_deep_check_is_compared_with_deep_ones(self) -> None:
+        checks = [replace(run, verb="health", detail="standard", seconds=1.0) for run in nights(20)]
+        assert names_of([*checks, record("health", detail="deep", seconds=900.0)]) == []
+        deep = [replace(run, detail="deep", seconds=900.0) for run in checks]
+        assert names_of([*deep, *checks, record("health", detail="deep", seconds=2000.0)]) == ["deviation"]
+
     def test_a_weekly_long_run_is_news_twice_at_most(self) -> None:
         week = [replace(run, seconds=1.0) for run in nights(28)]
         week[6] = week[13] = replace(week[6], seconds=60.0)

@@ -68,6 +68,22 @@ def test_every_flow_but_this_one_judges_when_it_ends() -> None:
         assert hooks == [[] if path.stem == "alerts" else [judge_run]] * 4, path.name
 
 
+def test_a_worker_can_call_the_hook_by_name(
+    failing: Workspace, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does in a process of its own when a run was killed."""
+    assert run(update, failing).is_failed()
+    monkeypatch.setenv(URLS, f"json://{webhook.place}")
+    killed = Shown(run(alerts, failing)).run
+    webhook.received.clear()
+    failing.remove("large.md")
+    monkeypatch.delenv(URLS)
+    assert run(update, failing).is_completed()
+    monkeypatch.setenv(URLS, f"json://{webhook.place}")
+    judge_run(flow=update, flow_run=killed, state=killed.state)
+    assert webhook.titles == ["Vectorkeep resolved: error rate"]
+
+
 def test_an_alert_becomes_an_event_a_page_and_a_message_and_so_does_its_end(
     failing: Workspace, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

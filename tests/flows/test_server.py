@@ -41,8 +41,10 @@ class Prefect:
     """A server and a worker of their own, ended by process id.
 
     Attributes:
-        deployments: of ``prefect.yaml``, by name, as the server knows them.
+        deployments: of ``prefect.yaml``, by name, as the server knows them. Their schedules are paused then.
+        scheduled: the runs that the server had made by then.
         embeddings: the embeddings API that the worker's runs call.
+        started: the processes, ``server`` and ``worker``.
     """
 
     def __init__(self, home: Path, embeddings: ServerProcess) -> None:
@@ -55,12 +57,12 @@ class Prefect:
             "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
             "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
         }  # fmt: skip
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
         self._processes = contextlib.ExitStack()
 
     def __enter__(self) -> Prefect:
         with contextlib.ExitStack() as opened:
-            self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
-            wait_until(lambda: self._answers("GET", "/health"))
+            self.start_server(opened)
             self._start(opened, "worker", "start", "--pool", "vectorkeep", "--type", "process")
             wait_until(lambda: self._answers("GET", "/work_pools/vectorkeep"))
             self.deployed = subprocess.run(
@@ -68,11 +70,21 @@ class Prefect:
                 capture_output=True, text=True,
             )  # fmt: skip
             self.deployments = {each["name"]: each for each in self.ask("POST", "/deployments/filter", {})}
+            self.scheduled = self._scheduled()
+            for deployment in self.deployments.values():
+                for schedule in deployment["schedules"]:  # what it starts would meet what a test starts
+                    path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+                    self.ask("PATCH", path, {"active": False})
             self._processes = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._processes.close()
+
+    def start_server(self, opened: contextlib.ExitStack) -> None:
+        """It answers when this returns, and ends with ``opened``."""
+        self._start(opened, "server", "start", "--host", "127.0.0.1", "--port", self.url.rpartition(":")[2])
+        wait_until(lambda: self._answers("GET", "/health"))
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         data = json.dumps(body).encode() if body is not None else None
@@ -115,11 +127,19 @@ class Prefect:
         shown = re.sub(r"<(script|style|title).*?</\1>|<[^>]+>", " ", dom, flags=re.S)
         return " ".join(html.unescape(shown).split())
 
+    def _scheduled(self) -> list[Any]:
+        """The runs that the server's scheduler makes, once each deployment that has a schedule has some."""
+        only = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        timed = {each["id"] for each in self.deployments.values() if each["schedules"]}
+        wait_until(lambda: {run["deployment_id"] for run in self.ask("POST", "/flow_runs/filter", only)} >= timed)
+        return list(self.ask("POST", "/flow_runs/filter", only))
+
     def _start(self, opened: contextlib.ExitStack, *command: str) -> None:
-        with open(self.home / f"{command[0]}.log", "w") as log:
+        with open(self.home / f"{command[0]}.log", "a") as log:
             process = subprocess.Popen(
                 [*self._prefect(), *command], cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self.started[command[0]] = process
         opened.callback(_end, process)
 
     def _prefect(self) -> list[str]:
@@ -182,14 +202,10 @@ def test_deploys_with_schedules_and_limit(prefect: Prefect, name: str) -> None:
 
 def test_the_scheduler_makes_the_coming_runs_at_their_times(prefect: Prefect) -> None:
     """With some versions of what Prefect stands on it makes none, and only its log says so."""
-    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    timed = {prefect.deployments[name]["id"]: name for name, schedules in TIMETABLE.items() if schedules}
-    wait_until(
-        lambda: {run["deployment_id"] for run in prefect.ask("POST", "/flow_runs/filter", scheduled)} >= {*timed}
-    )
+    names = {deployment["id"]: name for name, deployment in prefect.deployments.items()}
     times: dict[str, set[str]] = {}
-    for run in prefect.ask("POST", "/flow_runs/filter", scheduled):
-        times.setdefault(timed[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
+    for run in prefect.scheduled:
+        times.setdefault(names[run["deployment_id"]], set()).add(run["expected_start_time"][11:16])
     assert {when[3:] for when in times.pop("alerts")} == {"30"}
     assert times == {
         "update": {"03:00", "09:00", "15:00", "21:00"}, "backup": {"02:00"}, "prune": {"02:30"}, "verify": {"04:00"},

@@ -66,7 +66,7 @@ def test_one_that_was_being_cancelled_is_cancelled(api: PrefectApi, begin: Begin
 def test_one_whose_process_lives_is_left_alone(api: PrefectApi, begin: Begin) -> None:
     run = begin("RUNNING")
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": run, "VECTORKEEP_WORKSPACE": "/somewhere"}
-    waits = [sys.executable, "-c", "print(flush=True); input()"]
+    waits = [sys.executable, "-c", "print(flush=True); input()", "prefect.engine"]
     with subprocess.Popen(waits, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
         process.stdout.readline()
@@ -74,6 +74,9 @@ def test_one_whose_process_lives_is_left_alone(api: PrefectApi, begin: Begin) ->
         assert state(api, run) == "Running"
         assert run_processes("/somewhere")[run] == [process.pid]
         assert run not in run_processes("/some")
+        with subprocess.Popen([*waits[:-1], "a child"], env=environment, stdin=subprocess.PIPE) as child:
+            assert run_processes("/somewhere")[run] == [process.pid], "what a run started is not the run"
+            child.kill()
         process.stdin.close()
     settle_zombies(api)
     assert state(api, run) == "Crashed"

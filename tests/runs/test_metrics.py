@@ -146,6 +146,8 @@ def test_pages_are_served_and_nothing_else_is(settings: Settings) -> None:
     with served(settings) as url:
         code, kind, body = get(f"{url}/metrics?x=1")
         assert code == 200 and kind.startswith("text/plain; version=0.0.4") and samples(body)
+        code, kind, body = get(f"{url}/report")
+        assert code == 200 and kind.startswith("text/html") and "<svg" in body and "<script" not in body
         code, kind, body = get(f"{url}/status")
         assert code == 200 and kind.startswith("application/json")
         assert json.loads(body)["workspace"] == str(settings.workspace)

@@ -49,15 +49,16 @@ class Deviation(NamedTuple):
 def deviations(runs: Sequence[RunRecord], sigmas: float, least_runs: int) -> Iterator[Deviation]:
     """The figures of each verb's newest run that lie more than ``sigmas`` from those of the runs before.
 
-    Recurring ones are no news: a figure that was as far off twice before in the last ``WINDOW`` runs is left out, such
-    as that of a weekly deep check among daily quick ones.
+    Runs are compared with their like: a deep check with deep ones. Recurring ones are no news: a figure that was as far
+    off twice before in the last ``WINDOW`` runs is left out, such as that of a monthly rush.
 
     Args:
         runs: in the order of time.
         least_runs: with fewer earlier runs that ran through nothing is said.
     """
     for verb in VERBS:
-        known = [each for each in runs if each.verb == verb and each.state in RAN_THROUGH][-WINDOW - 1 :]
+        own = [each for each in runs if each.verb == verb and each.state in RAN_THROUGH]
+        known = [each for each in own if each.detail == own[-1].detail][-WINDOW - 1 :]
         for figure in FIGURES:
             if known and (found := _judged(known[-1], figure, known[:-1], sigmas, least_runs)):
                 yield found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import sqlite3
 import time
@@ -17,14 +16,13 @@ from typing import NamedTuple
 
 from vectorstore.chroma.fingerprint import SQLITE_NAME, Files, fingerprint
 from vectorstore.errors import ConfigurationError, Damaged, VectorkeepError
+from vectorstore.redaction import without_logins
 from vectorstore.settings import SETTINGS_FILE, Settings
 from vectorstore.sqlite_errors import is_damage
 
 STORE, LEDGER, CACHE = "chroma", ".hashes/ledger.sqlite3", ".hashes/cache.sqlite3"
 _BUSY_SECONDS = 60.0
 _ATTEMPTS, _STEP_S = 100, 0.05  # to find a pause of a foreign writer; what it writes at once of an index takes less
-# A login in an address: settings hold no secrets, but people do. A password may have an @ in it, and even a slash.
-_LOGIN = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^\s\"']*|[^/\s\"']+)@")
 
 
 class Source(NamedTuple):
@@ -125,7 +123,7 @@ def settings_text(settings: Settings) -> bytes | None:
         text = (settings.workspace / SETTINGS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    return _LOGIN.sub("", text).encode()
+    return without_logins(text).encode()
 
 
 def _hold_between_steps(db: sqlite3.Connection, store: Path, sound: bool) -> Files:

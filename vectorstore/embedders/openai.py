@@ -223,6 +223,8 @@ def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError("openai_base_url is not an http(s) address", f"for example {_HOME}")
+    if "@" in parts.netloc:  # it would be sent in place of the key, and a provider's error may show it
+        raise ConfigurationError("openai_base_url holds a login", "take it out; the key is read from OPENAI_API_KEY")
     return url
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.errors import VectorkeepError
 from vectorstore.output.printable import printable
+from vectorstore.redaction import redacted
 
 if TYPE_CHECKING:
     from vectorstore.findings import HealthReport
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 Figures = dict[str, Any]
 
 LONGEST = 500  # characters of a message
-SECRETS = ("OPENAI_API_KEY", "VECTORKEEP_BACKUP_PASSWORD", "VECTORKEEP_ALERT_URLS")
-_USER_IN_URL = re.compile(r"(?<=://)[^/\s@]+@")
 _NO_WORK = {"unchanged", "unknown"}  # kinds of documents that a run had nothing to do with
 _STATES = {3: "capped", 4: "locked", 5: "refused", 130: "interrupted"}  # by exit code; of others failed
 
@@ -54,15 +51,7 @@ def of_checkpoint(picture: Mapping[str, Any]) -> Figures:
 
 def fit_to_keep(text: str) -> str:
     """A message in one line of at most ``LONGEST`` characters, without secrets."""
-    return printable(" ".join(without_secrets(text).split()), LONGEST)
-
-
-def without_secrets(text: str) -> str:
-    """Text without the secrets of the environment, and without those that stand before the host of an address."""
-    for name in SECRETS:
-        for secret in os.environ.get(name, "").split():
-            text = text.replace(secret, "***") if len(secret) > 5 else text
-    return _USER_IN_URL.sub("***@", text)
+    return printable(" ".join(redacted(text).split()), LONGEST)
 
 
 def _of_update(report: UpdateReport) -> Figures:

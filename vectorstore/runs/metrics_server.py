@@ -1,4 +1,4 @@
-"""``/metrics``, ``/health`` and ``/status`` over HTTP, for this machine only.
+"""``/metrics``, ``/health``, ``/status`` and ``/report`` over HTTP, for this machine only.
 
 A page is made when it is asked for, at most every few seconds; a ledger that a run writes to is waited for a moment,
 never longer. Nothing here changes anything, and no secret is shown.
@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from vectorstore.errors import ConfigurationError, VectorkeepError
+from vectorstore.redaction import redacted
 from vectorstore.runs.history import records
-from vectorstore.runs.measures import without_secrets
 from vectorstore.runs.metrics import metrics_text
 from vectorstore.runs.troubles import remedy_of
 from vectorstore.settings import Settings
@@ -27,6 +27,7 @@ _FRESH_S = 5.0
 _PATIENCE_S = 1.0  # with the ledger
 _SOCKET_S = 10.0
 _JSON, _PROMETHEUS = "application/json; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
 _ENDED_BADLY = ("failed", "crashed", "findings", "capped", "refused")
 
 
@@ -94,7 +95,7 @@ class _Pages:
         self._settings, self._lock = settings, threading.Lock()
         self._made: dict[str, tuple[float, Page]] = {}
         self._make: dict[str, Callable[[Settings], Page]] = {
-            "/metrics": _metrics, "/health": _health, "/status": _status,
+            "/metrics": _metrics, "/health": _health, "/status": _status, "/report": _report,
         }  # fmt: skip
 
     def page(self, path: str) -> Page:
@@ -140,6 +141,13 @@ def _status(settings: Settings) -> Page:
     return _json(200, status(settings, patience_s=_PATIENCE_S))
 
 
+def _report(settings: Settings) -> Page:
+    from vectorstore.report import report
+    from vectorstore.runs.report_page import report_page
+
+    return Page(200, _HTML, report_page(report(settings)).encode())
+
+
 def _json(code: int, value: Any) -> Page:
     return Page(code, _JSON, json.dumps(_clean(value), indent=2, default=str).encode() + b"\n")
 
@@ -150,7 +158,7 @@ def _clean(value: Any) -> Any:
         return {_clean(key): _clean(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(each) for each in value]
-    return without_secrets(value) if isinstance(value, str) else value
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _handler(pages: _Pages) -> type[BaseHTTPRequestHandler]:

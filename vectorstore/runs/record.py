@@ -35,7 +35,7 @@ class RunRecord:
         chunks_written, chunks_embedded, chunks_from_cache: see ``UpdateReport``.
         tokens, requests, cost_usd: that the provider billed.
         passed, info, warn, fail: findings of a health check.
-        coverage: share of the documents that are stored.
+        coverage: share of the ledger's chunks that the store holds, 0 to 1.
         store_bytes: size of the embedded store on the disk.
         backup_bytes: size of the archive that was made.
         memory_mb: the largest resident size of the process.
