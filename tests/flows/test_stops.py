@@ -39,7 +39,7 @@ MOMENTS = (
 ALL_DONE = MOMENTS[-2:]
 WAYS = {"killed": "Crashed", "terminated": "Crashed", "cancelled": "Cancelled"}  # and the state that Prefect shows
 AT_ONCE = 3
-DOCUMENTS = 24
+DOCUMENTS = 80
 
 
 class Stop(NamedTuple):
@@ -150,6 +150,7 @@ def stop_and_go_on(prefect: Prefect, deployment: str, root: Path, stop: Stop, ro
         seconds = stopped(prefect, deployment, workspace, stop)
         assert seconds < 60
         texts = workspace.texts()
+        assert (paid(server) < len(texts)) == (stop.moment not in ALL_DONE)  # there is a rest to be done
         lost = uncached(workspace, texts) if stop.way == "killed" else set()
         assert len(lost) <= 8  # two requests in flight of four texts each
         workspace.update()  # at once: no lock is left
@@ -164,6 +165,7 @@ def stop_and_go_on(prefect: Prefect, deployment: str, root: Path, stop: Stop, ro
         return Ended(stop, seconds, paid(server) / len(texts))
 
 
+@pytest.mark.timeout(900)
 def test_stopped_anywhere_the_next_run_does_the_rest(prefect: Prefect, unlimited: str, tmp_path: Path) -> None:
     """SIGKILL costs at most the requests in flight; SIGTERM and the UI's cancel cost nothing."""
     with EmbeddingsServer() as server:
