@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from tasks import health_pages, states
 from tasks.artifacts import ProgressBar
+from tasks.cost_pages import publish_costs
 from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import Interrupted, VectorkeepError
@@ -106,6 +107,8 @@ class _View:
         last = report.after or report.before
         self._conclude(last)
         health_pages.publish_fix(report)
+        if report.updated:
+            publish_costs(self._settings, report.updated.cost_usd)
         health_pages.publish_health(last)
 
     def _conclude(self, report: HealthReport) -> None:

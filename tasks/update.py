@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 
 from tasks import states, update_pages
 from tasks.artifacts import ProgressBar
+from tasks.cost_pages import publish_costs
 from tasks.runs import HOUR, TRIED_AGAIN, given, kept, stopped_by
 from tasks.watching import watched
 from vectorstore.errors import VectorkeepError
@@ -18,7 +19,7 @@ from vectorstore.output.render import plan_text, preview_text, update_text
 from vectorstore.plan import Plan
 from vectorstore.preview import preview
 from vectorstore.progress import Progress
-from vectorstore.settings import load_settings
+from vectorstore.settings import Settings, load_settings
 from vectorstore.update import UpdateReport, update
 
 
@@ -39,9 +40,9 @@ def plan_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choi
 @task(name="update", cache_policy=NO_CACHE, persist_result=False, timeout_seconds=24 * HOUR, **TRIED_AGAIN)
 def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **choice: Any) -> State[Any]:
     """Bring the store in step; a second try pays only for what the first one did not."""
-    view = _View()
     try:
         settings = load_settings(workspace or None, max_cost_usd=given(max_cost_usd))
+        view = _View(settings)
         report = watched(
             lambda stop: kept(
                 settings, "update",
@@ -61,8 +62,8 @@ def update_documents(workspace: str, max_cost_usd: float, max_deletes: int, **ch
 class _View:
     """What an update shows: noted by the library's threads, sent by the task's own."""
 
-    def __init__(self) -> None:
-        self._bar = ProgressBar()
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._bar = settings, ProgressBar()
         self._progress: Progress | None = None
         self._plan: tuple[str, str] | None = None
 
@@ -87,6 +88,7 @@ class _View:
         self._bar.show(self._progress, now=True)
         get_run_logger().info(update_text(report))
         update_pages.publish_update(report)
+        publish_costs(self._settings, report.cost_usd)
 
 
 def run_name() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from prefect.settings import PREFECT_API_URL
 from flows.update import update
 from tasks import artifacts, pages, update_pages
 from tasks.by_hand import run_by_hand
+from tasks.cost_pages import COSTS
 from tasks.runs import is_transient
 from tasks.states import exit_code
 from tasks.update import update_documents
@@ -103,6 +105,7 @@ class TestStates:
         run(workspace)  # the file was so new that it is read once more
         _, shown = run(workspace)
         assert (shown.state.name, shown.state.message) == ("Completed", "1 unchanged; $0.000000")
+        assert shown.artifact(COSTS) is None
         assert "Plan: nothing to do, 1 unchanged" in shown.artifact(update_pages.PLAN)
 
     def test_capped_and_the_next_run_goes_on(self, workspace: Workspace, embeddings_server: EmbeddingsServer) -> None:
@@ -115,7 +118,12 @@ class TestStates:
         page = shown.artifact(update_pages.UPDATE)
         assert page.startswith("## Capped: ")
         assert "> **Next:** " in page
+        assert shown.artifact(COSTS).startswith("## Costs: $0.0000") and "█" * 20 in shown.artifact(COSTS)
         _, shown = run(workspace)
+        bill = f"${embeddings_server.bill.tokens * 0.02e-6:.6f}"
+        assert f"Costs: {bill} today" in shown.artifact(COSTS) and re.search(
+            rf"in all\W+{re.escape(bill)}", shown.artifact(COSTS)
+        )
         assert shown.state.name == "Completed"
         assert max(embeddings_server.bill.by_text.values()) == 1
 

@@ -20,7 +20,7 @@ from tests.support.damage import API, GUIDE, Scene
 from tests.support.looking import look, named
 from tests.support.server_process import ServerProcess
 from tests.support.workbench import Workspace, document, prose
-from vectorstore.findings import Depth
+from vectorstore.findings import Depth, Severity
 
 Build = Callable[[Workspace], None]
 
@@ -317,6 +317,17 @@ def at_work(workspace: Workspace) -> Iterator[None]:
     finally:
         run.signal(signal.SIGCONT)
         assert run.wait().code == 0
+
+
+@pytest.mark.slow
+def test_a_spend_ledger_that_somebody_holds(scene: Scene) -> None:
+    """Is told, and no check goes without its verdict for it."""
+    with closing(sqlite3.connect(scene.workspace.spend, isolation_level=None)) as db:
+        db.execute("CREATE TABLE IF NOT EXISTS totals (scope TEXT, picousd INTEGER)")
+        db.execute("BEGIN EXCLUSIVE")
+        report = look(scene.workspace, Depth.QUICK)
+        db.execute("ROLLBACK")
+    assert named(report, Severity.WARN).keys() == {"budget"}
 
 
 def readable(path: Path) -> bool:

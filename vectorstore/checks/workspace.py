@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -140,6 +141,9 @@ def check_money(settings: Settings, found: Findings, clock: Callable[[], float])
         by_day = spending(settings.path(settings.spend_ledger), thorough=True)
     except Damaged as error:
         found.add("budget", error.message, severity=Severity.FAIL, remedy=error.hint)
+        return
+    except sqlite3.OperationalError as error:
+        found.add("budget", f"the spend ledger can't be read now: {error}", severity=Severity.WARN, remedy="run again")
         return
     today = by_day.get(time.strftime("%Y-%m-%d", time.gmtime(clock())), 0.0)
     cap = settings.max_cost_usd_per_day
