@@ -20,8 +20,11 @@ demo: .venv/ready ## the main job: several hundred real documents into a store, 
 serve: .venv/ready ## Prefect for this machine: server, deployments, worker; WORKSPACE=DIR names another folder than this
 	@$(BIN)/vectorkeep serve $(if $(WORKSPACE),--workspace "$(WORKSPACE)")
 
-test: .venv/ready ## all tests, on all cores but four at most
-	@$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+# One more than there are cores: a server, a worker or a browser is waited for half of the time.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
+
+test: .venv/ready ## all tests, side by side
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-fast: .venv/ready ## the tests that take no more than seconds
 	@$(BIN)/python -m pytest -q -m "not slow"

@@ -25,7 +25,8 @@ import pytest
 from tests.accidents.index_mender import mend, mend_limited
 from tests.accidents.index_writer import Operations, all_vectors, apply, row_ids, write
 from tests.support.chroma_helpers import create, file_limit, open_client
-from tests.support.workbench import _FORKS, limit_files
+from tests.support.forked import FORKS, Forked
+from tests.support.workbench import limit_files
 from vectorstore.chroma import files
 from vectorstore.chroma.audit import Remedy, audit
 
@@ -44,8 +45,8 @@ class Writer:
     """The process to kill."""
 
     def __init__(self, store: Path, operations: Operations) -> None:
-        self._said, there = _FORKS.Pipe(duplex=False)
-        self.process = _FORKS.Process(target=write, args=(store, operations, there))
+        self._said, there = FORKS.Pipe(duplex=False)
+        self.process = Forked(target=write, args=(store, operations, there))
         self.process.start()
         there.close()
 
@@ -74,7 +75,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def opener() -> Iterator[ProcessPoolExecutor]:
     """Whatever opens a store that was killed does so in a process of its own: it may crash."""
-    with ProcessPoolExecutor(1, mp_context=_FORKS, initializer=limit_files) as pool:
+    with ProcessPoolExecutor(1, mp_context=FORKS, initializer=limit_files) as pool:
         yield pool
 
 
@@ -186,7 +187,7 @@ class Check:
 def kill_repair(store: Path, aside: Path, delay: float) -> bool:
     """Kill a repair `delay` seconds after it moved the index away; returns whether it was still at work."""
     index = segment(store)
-    process = _FORKS.Process(target=mend_limited, args=(store, aside))
+    process = Forked(target=mend_limited, args=(store, aside))
     process.start()
     end = time.monotonic() + 30
     while not aside.exists() or not index.exists():

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.chroma_helpers import create, file_limit, fill, open_client, unit_vectors
 from tests.support.chroma_server import chroma_server
+from tests.support.forked import Forked
 from tests.support.portable import export_store, opened
-from tests.support.workbench import _FORKS
 from vectorstore.backups.portable import load
 from vectorstore.chroma.store import Store
 
@@ -76,7 +76,7 @@ def one_kill(exported: Path, url: str, workspace: Path, name: str, nth: int, due
     with opened(workspace, chroma_url=url) as store:
         load(exported, store)
         store.delete("pages", list(store.ids("pages"))[OLD:])
-    process = _FORKS.Process(target=replace_and_die, args=(exported, url, workspace, name, nth))
+    process = Forked(target=replace_and_die, args=(exported, url, workspace, name, nth))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL, (name, nth)

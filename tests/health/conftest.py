@@ -27,7 +27,7 @@ QUICK = {
 
 
 # These show only where there is much: in an index of 2,000 places, in a queue of 1,000 rows.
-LARGE = ("index_full_of_the_dead", "queue_never_purged")
+LARGE = ("index_full_of_the_dead", "links_shuffled", "queue_never_purged")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from tests.support.workbench import _FORKS, FILE_LIMIT, Row, Workspace, read_store
+from tests.support.forked import FORKS, Forked
+from tests.support.workbench import FILE_LIMIT, Row, Workspace, read_store
 from vectorstore.findings import Depth, HealthReport, Severity
 from vectorstore.settings import Settings
 
@@ -33,10 +34,10 @@ class Call:
     def __init__(
         self, function: str, workspace: Workspace, *, cwd: Path | None = None, die: str = "", **options: Any
     ) -> None:
-        self._answer, there = _FORKS.Pipe()
+        self._answer, there = FORKS.Pipe()
         where = str(cwd or workspace.root)
         arguments = (function, workspace.settings(), options, where, workspace.env(), die, there)
-        self.process = _FORKS.Process(target=_call, args=arguments)
+        self.process = Forked(target=_call, args=arguments)
         self.process.start()
         there.close()
 
@@ -99,7 +100,7 @@ def _call(
 ) -> None:
     import importlib
 
-    from tests.support.run_process import _die
+    from tests.support.run_process import _die, fork_probes
     from vectorstore.errors import VectorkeepError
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
@@ -108,6 +109,7 @@ def _call(
     os.chdir(cwd)
     if die:
         _die(*die.split())
+    fork_probes()
     module, _, name = function.partition(":")
     try:
         answer.send(("returned", getattr(importlib.import_module(module), name)(settings, **options)))

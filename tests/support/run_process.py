@@ -1,12 +1,10 @@
-"""A run of the command line in a forked process; what it needs is imported once, by the server that forks it."""
+"""A run of the command line in a forked process; what it needs is imported once, see ``preload``."""
 
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import os
-import pkgutil
 import resource
 import signal
 import subprocess
@@ -16,20 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import vectorstore
 from vectorstore.chroma import probe_child, probe_process
-from vectorstore.cli import main
-from vectorstore.documents.tokens import load_encoding
 
-# What Vectorkeep and Chroma import only when it is needed.
-LATE = (
-    "_strptime", "encodings.ascii", "chromadb.api.rust", "chromadb.telemetry.product.posthog", "isal.igzip_lib",
-    "isal.isal_zlib", "numpy.ma", "numpy.random", "pyarrow.compute", "pyarrow.json", "pyarrow.parquet",
-)  # fmt: skip
-for _name in (*LATE, *(each.name for each in pkgutil.walk_packages(vectorstore.__path__, "vectorstore."))):
-    importlib.import_module(_name)
-load_encoding("cl100k_base").encode_ordinary("warm")
-gc.freeze()  # the collector of a forked process would touch, and so copy, all of this
+
+def fork_probes() -> None:
+    """Have this process, which was forked itself, fork the probe's too."""
+    probe_process.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": _forked_probe})  # type: ignore[attr-defined]
 
 
 def _forked_probe(argv: list[str], *, env: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
@@ -42,10 +32,9 @@ def _forked_probe(argv: list[str], *, env: dict[str, str], **options: Any) -> su
         probe_child.main(argv[-1])  # which ends the process
 
     assert argv[:-1] == [sys.executable, "-m", probe_child.__name__]
+    if len(os.listdir("/proc/self/task")) > 1:  # what other threads hold would stay held in a forked process
+        return subprocess.Popen(argv, env=env, **options)
     return subprocess.Popen(argv, env=env, preexec_fn=probe, **options)
-
-
-probe_process.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": _forked_probe})  # type: ignore[attr-defined]
 
 
 def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit: int, die: str) -> None:
@@ -64,6 +53,9 @@ def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit:
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     if die:
         _die(*die.split())
+    fork_probes()
+    from vectorstore.cli import main
+
     sys.exit(main(argv))
 
 

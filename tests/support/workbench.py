@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tests.support.bill import sha_of
+from tests.support.forked import Forked
 from tests.support.server_process import ServerProcess
 from vectorstore.documents.chunks import Chunker
 from vectorstore.reading import chunk_hash
@@ -36,8 +36,6 @@ from vectorstore.settings import Settings, load_settings
 ROOT = Path(__file__).parents[2]
 FILE_LIMIT = 2 << 30  # opening a store that was killed in its index write can grow a file without bound
 KEEP = ("PATH", "HOME", "TMPDIR", "LANG", "TIKTOKEN_CACHE_DIR")
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.support.run_process"])
 
 Row = tuple[bytes, str, str]  # vector, document, metadata as JSON
 WORDS = [
@@ -81,7 +79,7 @@ class Run:
         arguments = (argv, dict(env), str(cwd), str(self._folder), FILE_LIMIT, die)
         from tests.support.run_process import run
 
-        self.process = _FORKS.Process(target=run, args=arguments)
+        self.process = Forked(target=run, args=arguments)
         self.process.start()
 
     @property
