@@ -273,7 +273,7 @@ def test_a_run_shows_what_it_did(prefect: Prefect, filled: Workspace, tmp_path: 
     assert (run["name"], run["state"]["name"]) == ("update changed", "Completed")
     assert run["state"]["message"].startswith("60 added; $0.0000")
     found = {artifact["key"]: artifact for artifact in prefect.of_run("artifacts", run["id"])}
-    assert sorted(found) == ["vectorkeep-collections", "vectorkeep-plan", "vectorkeep-progress", "vectorkeep-update"]
+    assert sorted(found) == [f"vectorkeep-{name}" for name in ("collections", "costs", "plan", "progress", "update")]
     assert found["vectorkeep-progress"]["data"] == 100
     wait_until(lambda: prefect.of_run("task_runs", run["id"]))
     assert [task["name"].partition("-")[0] for task in prefect.of_run("task_runs", run["id"])] == ["update"]

@@ -44,9 +44,17 @@ def fix(scene: Scene, **options: object) -> FixReport:
 
 
 @pytest.fixture(scope="session")
-def good_rows(small: Scene) -> dict[str, Row]:
+def seen() -> dict[Path, dict[str, Row]]:
+    """The rows of each store that damages are done to copies of, once they were looked at."""
+    return {}
+
+
+@pytest.fixture
+def good_rows(origin: Scene, seen: dict[Path, dict[str, Row]]) -> dict[str, Row]:
     """What the store holds before it is damaged."""
-    return rows_of(small.workspace)
+    if origin.store not in seen:
+        seen[origin.store] = rows_of(origin.workspace)
+    return seen[origin.store]
 
 
 def assert_mended(
