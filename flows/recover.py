@@ -43,7 +43,8 @@ def recover(
         dry_run: Only verify the backup, and show what it would replace. Nothing is changed or paid.
         depth: How far the last health check looks: "quick", "standard" or "deep".
         offsite: Fetch the backup from offsite_url if it is not here.
-        safety_backup: Back up what is there first; that backup is kept until it is unpinned, and undo needs it.
+        safety_backup: Back up what is there first; that backup is kept until the next restore makes its own, and undo
+            needs it.
         include_sensitive: The confirmation that the backup of what is there may hold the rows that "sensitive" in
             vectorkeep.toml names.
         max_cost_usd: The cap in US dollars of the fix, and of the refill. 0: pay nothing. -1: as in vectorkeep.toml.
