@@ -158,7 +158,8 @@ class Ui:
                 button.click()
             if answer.value.status != 503:
                 break
-        self.page.get_by_role("link", name="View run").last.click()
+        run = answer.value.json()["id"]  # the note of a run before may still be there
+        self.page.get_by_role("link", name="View run").and_(self.page.locator(f'a[href*="{run}"]')).first.click()
         expect(self.page.get_by_role("tab", name="Job Variables")).to_be_visible()
 
 
