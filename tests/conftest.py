@@ -10,6 +10,7 @@ import pytest
 from tests.support.chroma_server import chroma_server
 from tests.support.disks import mounted
 from tests.support.embeddings_server import EmbeddingsServer
+from tests.support.receivers import MailServer, Webhook, serving
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An empty tmpfs of 1 MB; ``disks.resize`` gives it another size."""
     with mounted(tmp_path / "disk") as path:
         yield path
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with serving(Webhook()) as server:
+        yield server
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with serving(MailServer()) as server:
+        yield server

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from flows.alerts import alerts
 from flows.update import update
 from tasks.alerts import CHECKED, FIRED, JUDGED, RESOLVED, SECRET_BLOCK, judge_run
 from tests.flows.conftest import Shown, Workspace
-from tests.support.receivers import Webhook, serving
+from tests.support.receivers import Webhook
 from vectorstore.alerting import URLS
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +25,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _prefect(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(URLS, raising=False)
-
-
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    with serving(Webhook()) as server:
-        yield server
 
 
 @pytest.fixture

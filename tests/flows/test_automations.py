@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from tasks.automations import main
 from tests.flows.conftest import Workspace
 from tests.flows.test_server import ROOT, Prefect, wait_until
-from tests.support.receivers import Webhook, serving
+from tests.support.receivers import Webhook
 from tests.support.server_process import ServerProcess
 from vectorstore.alerting import URLS
 
@@ -72,12 +72,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("prefect")
     with ServerProcess(home) as embeddings, Server(home, embeddings) as server:
         yield server
-
-
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    with serving(Webhook()) as webhook:
-        yield webhook
 
 
 def test_they_are_installed_once_and_changed_where_they_differ(server: Server, webhook: Webhook) -> None:

@@ -34,13 +34,18 @@ class Bill:
 
     def add(self, entry: dict[str, Any]) -> None:
         with self._lock:
-            self._entries.setdefault(entry["id"], {}).update(entry)
-            if self._file:
-                self._file.write(json.dumps(entry).encode() + b"\n")
+            self._add(entry)
 
     def undelivered(self, number: int) -> None:
-        """The answer found nobody at the other end."""
-        self.add({"id": number, "delivered": False})
+        """The answer found nobody at the other end; nothing to say of a request that was cleared meanwhile."""
+        with self._lock:
+            if number in self._entries:
+                self._add({"id": number, "delivered": False})
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._entries.setdefault(entry["id"], {}).update(entry)
+        if self._file:
+            self._file.write(json.dumps(entry).encode() + b"\n")
 
     def clear(self) -> None:
         with self._lock:

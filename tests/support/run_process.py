@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
 import resource
 import signal
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.support.pausing.stepping import act_at
 from vectorstore.chroma import probe_child, probe_process
 
 
@@ -52,30 +50,12 @@ def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit:
         os.close(handle)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     if die:
-        _die(*die.split())
+        act_at(die, _die)
     fork_probes()
     from vectorstore.cli import main
 
     sys.exit(main(argv))
 
 
-def _die(when: str, step: str, nth: str = "1") -> None:
-    """SIGKILL this process before or after the nth call of a function: the kernel asks nobody either."""
-    module, _, path = step.partition(":")
-    owner: Any = importlib.import_module(module)
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
-    original, calls = getattr(owner, name), count(1)
-
-    @functools.wraps(original)
-    def deadly(*args: Any, **options: Any) -> Any:
-        now = next(calls) == int(nth)
-        if now and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*args, **options)
-        if now:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, deadly)
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # the kernel asks nobody either

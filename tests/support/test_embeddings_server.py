@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bill import sha_of, tokens_of
+from tests.support.bill import Bill, read_bill, sha_of, tokens_of
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.server_process import KEY, ServerProcess
 
@@ -49,6 +49,14 @@ def test_the_bill_of_a_process_counts_what_a_killed_client_never_got(tmp_path: P
         assert (lost.delivered, got.delivered) == (False, True)
         assert lost.sha == (sha_of("paid for nothing"),)
         assert (got.texts, got.tokens) == (2, 2)
+
+
+def test_what_was_lost_before_the_bill_was_cleared_is_not_in_the_next(tmp_path: Path) -> None:
+    bill = Bill(tmp_path / "bill")
+    bill.add({"id": 1, "time": 0.0, "texts": 1, "tokens": 1, "billed": 1, "sha": ["a"]})
+    bill.clear()
+    bill.undelivered(1)
+    assert bill.requests == read_bill(tmp_path / "bill").requests == []
 
 
 def test_a_process_is_told_what_to_do_by_http(tmp_path: Path) -> None:

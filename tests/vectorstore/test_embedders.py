@@ -109,14 +109,16 @@ class TestMakeEmbedder:
             ("openai", {"dimensions": 1537}, "1536 or less"),
             ("openai", {"model": "text-embedding-ada-002", "dimensions": 512}, "1536"),
             ("openai", {"openai_base_url": "localhost:8000/v1"}, "http"),
+            ("openai", {"openai_base_url": "http://name:hunter2@localhost:8000/v1"}, "holds a login"),
         ],
     )
     def test_what_an_embedder_does_not_have(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: dict[str, Any], says: str
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "any")
-        with pytest.raises(ConfigurationError, match=says):
+        with pytest.raises(ConfigurationError, match=says) as refused:
             make_embedder(Settings(tmp_path, embedder=name, **more))
+        assert "hunter2" not in str(refused.value)
 
 
 class TestHash:

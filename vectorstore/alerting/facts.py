@@ -16,6 +16,7 @@ from vectorstore.settings import Settings
 _Value = TypeVar("_Value")
 _Times = tuple[float | None, float | None]
 _NEVER: _Times = (None, None)
+_PATIENCE_S = 2.0  # for the ledger's writer: a run waits for its alerts
 
 
 def gather(settings: Settings, runs: Sequence[RunRecord], now: float, notes: list[str]) -> Facts:
@@ -57,7 +58,7 @@ def _by_ledger(settings: Settings) -> _Times:
     path = settings.hashes / "ledger.sqlite3"
     if not path.exists():
         return _NEVER
-    ledger = Ledger(path, readonly=True)
+    ledger = Ledger(path, readonly=True, patience_s=_PATIENCE_S)
     try:
         last = ledger.last_run("update")
     finally:

@@ -194,10 +194,17 @@ register(
 
 # -- the queue -------------------------------------------------------------------------------------------------------
 
-FIRST_QUEUED = "(SELECT min(seq_id) FROM embeddings_queue WHERE topic LIKE '%' || :c)"
 QUEUED = "seq_id > (SELECT coalesce((SELECT seq_id FROM max_seq_id WHERE segment_id = :v), 0)) AND topic LIKE '%' || :c"
+
+
+def ranked(condition: str) -> str:
+    """SQL that picks queued rows by rank, from 1: their ``seq_id`` depends on when other collections were written."""
+    rows = f"SELECT seq_id, row_number() OVER (ORDER BY seq_id) AS rank FROM embeddings_queue WHERE {QUEUED}"
+    return f"seq_id IN (SELECT seq_id FROM ({rows}) WHERE {condition})"
+
+
 register(
-    _sql(f"DELETE FROM embeddings_queue WHERE {QUEUED} AND seq_id % 3 = 0 AND seq_id < {FIRST_QUEUED} + 200", API),
+    _sql(f"DELETE FROM embeddings_queue WHERE {ranked('rank % 3 = 0 AND rank < 60')}", API),
     "queued_writes_removed", "Rows are gone from the middle of the queue before an index had them",
     expect="index_ids no_vector", also="probe self_query recall", api="no_vector probe",
 )  # fmt: skip
@@ -215,12 +222,12 @@ register(
     "A segment claims to have taken in what was never written", expect="queue", also="index_ids", mends=False,
 )  # fmt: skip
 register(
-    _sql(f"UPDATE embeddings_queue SET vector = substr(vector, 1, 20) WHERE {QUEUED} AND seq_id % 50 = 0", API),
+    _sql(f"UPDATE embeddings_queue SET vector = substr(vector, 1, 20) WHERE {ranked('rank % 50 = 0')}", API),
     "queued_vectors_cut", "Vectors in the queue are cut short", expect="queue index dimension",
     also="vectors index_ids no_vector probe self_query recall", mends=False,
 )  # fmt: skip
 register(
-    _sql(f"UPDATE embeddings_queue SET vector = zeroblob(64) WHERE {QUEUED} AND seq_id % 50 = 0", API),
+    _sql(f"UPDATE embeddings_queue SET vector = zeroblob(64) WHERE {ranked('rank % 50 = 0')}", API),
     "queued_vectors_zeroed", "Vectors in the queue are zero", expect="zero",
     also="vectors norm duplicate_vectors self_query recall", api="=",
 )  # fmt: skip
@@ -228,8 +235,7 @@ register(
     _sql(
         "UPDATE embeddings_queue SET vector = (SELECT vector FROM embeddings_queue AS other"
         " WHERE other.topic = embeddings_queue.topic AND other.seq_id > embeddings_queue.seq_id"
-        f" ORDER BY seq_id LIMIT 1) WHERE {QUEUED} AND seq_id IN (SELECT seq_id FROM (SELECT seq_id, row_number()"
-        " OVER (ORDER BY seq_id) AS number FROM embeddings_queue WHERE topic LIKE '%' || :c) WHERE number IN (7, 77))",
+        f" ORDER BY seq_id LIMIT 1) WHERE {ranked('rank IN (7, 47)')}",
         API,
     ),
     "queued_vectors_exchanged", "Vectors in the queue are another row's", expect="vectors",

@@ -7,16 +7,13 @@ exception is raised that nobody foresaw, and that tells the key. Nothing else of
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
-from typing import Any
+
+from stepping import act_at
 
 
 def _asked_to_stop() -> bool:
@@ -39,27 +36,6 @@ def _fail() -> None:
     raise ValueError(f"nobody foresaw {os.environ['OPENAI_API_KEY']!r}")
 
 
-def _arm(act: Callable[[], None], when: str, step: str, nth: str = "1") -> None:
-    module, _, path = step.partition(":")
-    owner: Any = importlib.import_module(module)
-    *parents, name = path.split(".")
-    for parent in parents:
-        owner = getattr(owner, parent)
-    original, calls = getattr(owner, name), count(1)
-
-    @functools.wraps(original)
-    def waiting(*args: Any, **options: Any) -> Any:
-        now = next(calls) == int(nth)
-        if now and when == "before":
-            act()
-        result = original(*args, **options)
-        if now and when == "after":
-            act()
-        return result
-
-    setattr(owner, name, waiting)
-
-
 for _name, _act in (("PAUSE_AT", _pause), ("FAIL_AT", _fail)):
     if _name in os.environ:
-        _arm(_act, *os.environ[_name].split())
+        act_at(os.environ[_name], _act)
