@@ -18,3 +18,8 @@ def is_damage(error: Exception) -> bool:
         return False  # a mistake of ours
     # Without a code it is Python's own: text that is not UTF-8.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _MACHINE
+
+
+def is_held(error: sqlite3.Error) -> bool:
+    """Whether another process kept the file locked, so that a later try may succeed."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -309,7 +309,7 @@ def at_work(workspace: Workspace) -> Iterator[None]:
     try:
         assert wait_for_intents(ledger), "the run was over before it could be stopped"
         run.signal(signal.SIGSTOP)
-        while not readable(workspace.spend):
+        while not all(readable(path) for path in (workspace.spend, ledger, workspace.store / "chroma.sqlite3")):
             run.signal(signal.SIGCONT)
             time.sleep(0.001)
             run.signal(signal.SIGSTOP)
@@ -328,6 +328,18 @@ def test_a_spend_ledger_that_somebody_holds(scene: Scene) -> None:
         report = look(scene.workspace, Depth.QUICK)
         db.execute("ROLLBACK")
     assert named(report, Severity.WARN).keys() == {"budget"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", Depth)
+def test_a_store_that_somebody_holds(scene: Scene, depth: Depth) -> None:
+    """Is not called broken: to restore a backup over it would be the harm."""
+    with closing(sqlite3.connect(scene.sqlite, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        report = look(scene.workspace, depth)
+        db.execute("ROLLBACK")
+    assert named(report).keys() == {"lock"} and named(report, Severity.FAIL) == {}
+    assert all(each.check != "sqlite" for each in report.findings)
 
 
 def readable(path: Path) -> bool:

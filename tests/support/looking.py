@@ -100,7 +100,8 @@ def _call(
 ) -> None:
     import importlib
 
-    from tests.support.run_process import _die, fork_probes
+    from tests.support.pausing.stepping import die_at
+    from tests.support.run_process import fork_probes
     from vectorstore.errors import VectorkeepError
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
@@ -108,7 +109,7 @@ def _call(
     os.environ.update(env)
     os.chdir(cwd)
     if die:
-        _die(*die.split())
+        die_at(die)
     fork_probes()
     module, _, name = function.partition(":")
     try:

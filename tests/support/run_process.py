@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.support.pausing.stepping import act_at
+from tests.support.pausing.stepping import die_at
 from vectorstore.chroma import probe_child, probe_process
 
 
@@ -50,12 +49,8 @@ def run(argv: list[str], env: dict[str, str], cwd: str, folder: str, file_limit:
         os.close(handle)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     if die:
-        act_at(die, _die)
+        die_at(die)
     fork_probes()
     from vectorstore.cli import main
 
     sys.exit(main(argv))
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)  # the kernel asks nobody either

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Collection
 
 from vectorstore.checks.collection import CollectionPass, Known
+from vectorstore.checks.sqlite import say_unreadable
 from vectorstore.checks.view import View, dimension_of
 from vectorstore.chroma.rows import RowReader, StoredCollection
 from vectorstore.findings import UPDATE, Action, CollectionHealth, Severity
@@ -68,7 +69,7 @@ class AllRows:
         try:
             work.run(self._chosen(each, total), rows=view.choice.standard, duplicates=view.choice.deep)
         except sqlite3.DatabaseError as error:
-            view.found.add("sqlite", f"rows can't be read: {error}", collection=each.name)
+            say_unreadable("rows", error, view.found, each.name)
         view.norms.update(work.norms)
         view.copies += work.copies
         for check, count in view.faults.checks(each.name):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vectorstore.chroma import files
 from vectorstore.findings import RESTORE, Action, Findings, Severity
+from vectorstore.sqlite_errors import is_held
 
 QUEUE_ALLOWED = 1_000  # rows that are of no use any more; with purging on, one a collection stays
 _ROWS_SHOWN = 20
@@ -59,10 +60,19 @@ _OTHER_TEXT = """
     """
 
 
+def say_unreadable(what: str, error: sqlite3.DatabaseError, found: Findings, collection: str = "") -> None:
+    """Tell that reading came to an end: the file is damaged, or somebody holds it, which is no fault of the store's."""
+    if is_held(error):
+        message = f"another process holds the store's SQLite file ({error}): the rest of it was not looked at"
+        found.add("lock", message, collection=collection, severity=Severity.WARN)
+    else:
+        found.add("sqlite", f"{what} can't be read: {error}", collection=collection)
+
+
 def check_integrity(db: sqlite3.Connection, found: Findings) -> None:
     """SQLite's own check of every page and index."""
-    found.looked("sqlite", "SQLite: integrity_check says ok")
     said = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({_ROWS_SHOWN})") if row[0] != "ok"]
+    found.looked("sqlite", "SQLite: integrity_check says ok")
     if said:
         more = " and more" if len(said) >= _ROWS_SHOWN else ""
         found.add("sqlite", f"integrity_check: {said[0]}{more}", count=len(said))

@@ -108,7 +108,7 @@ class StoreChecks:
             else:
                 self._check_known(db)
         except sqlite3.DatabaseError as error:
-            self._view.found.add("sqlite", f"SQLite can't be read: {error}")
+            sqlite_checks.say_unreadable("SQLite", error, self._view.found)
 
     def _check_known(self, db: sqlite3.Connection) -> None:
         """The files of a layout that is known."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import signal
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -34,3 +36,8 @@ def act_at(step: str, act: Callable[[], object]) -> None:
         return result
 
     setattr(owner, name, acting)
+
+
+def die_at(step: str) -> None:
+    """Have this process killed at a step: the kernel asks nobody either."""
+    act_at(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
