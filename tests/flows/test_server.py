@@ -40,6 +40,9 @@ needs_browser = pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH:
 class Prefect:
     """A server and a worker of their own, ended by process id.
 
+    Args:
+        scheduling: the server makes the runs of schedules; it takes a minute until all have some.
+
     Attributes:
         deployments: of ``prefect.yaml``, by name, as the server knows them. Their schedules are paused then.
         scheduled: the runs that the server had made by then.
@@ -47,15 +50,21 @@ class Prefect:
         started: the processes, ``server`` and ``worker``.
     """
 
-    def __init__(self, home: Path, embeddings: ServerProcess) -> None:
+    def __init__(self, home: Path, embeddings: ServerProcess, *, scheduling: bool = False) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url, self.home, self.embeddings = f"http://127.0.0.1:{port}", home, embeddings
+        self.url, self.home, self.embeddings, self._scheduling = (
+            f"http://127.0.0.1:{port}",
+            home,
+            embeddings,
+            scheduling,
+        )
         self.environment = {
             **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{self.url}/api", "DO_NOT_TRACK": "1",
             "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
             "OPENAI_API_KEY": embeddings.key, "OPENAI_BASE_URL": embeddings.url,
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": str(scheduling),
         }  # fmt: skip
         self.started: dict[str, subprocess.Popen[bytes]] = {}
         self._processes = contextlib.ExitStack()
@@ -70,7 +79,7 @@ class Prefect:
                 capture_output=True, text=True,
             )  # fmt: skip
             self.deployments = {each["name"]: each for each in self.ask("POST", "/deployments/filter", {})}
-            self.scheduled = self._scheduled()
+            self.scheduled = self._scheduled() if self._scheduling else []
             for deployment in self.deployments.values():
                 for schedule in deployment["schedules"]:  # what it starts would meet what a test starts
                     path = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
@@ -114,8 +123,15 @@ class Prefect:
         only = {"logs": {"flow_run_id": {"any_": [run]}}} if what == "logs" else {"flow_runs": {"id": {"any_": [run]}}}
         return list(self.ask("POST", f"/{what}/filter", only))
 
-    def page(self, path: str, picture: Path, size: str = "1280,1250") -> str:
-        """The text that a browser shows of a page of the UI; a picture of it goes to a file."""
+    def page(self, path: str, picture: Path, shows: str, size: str = "1280,1250") -> str:
+        """The text that a browser shows of a page of the UI once ``shows`` is in it; its picture goes to a file."""
+        for _ in range(5):  # a server that is busy answers after the picture was taken
+            text = self._page(path, picture, size)
+            if shows in text:
+                return text
+        raise AssertionError(f"{shows!r} is not in {text!r}")
+
+    def _page(self, path: str, picture: Path, size: str) -> str:
         assert BROWSER
         command = [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic",
@@ -172,7 +188,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 200) -> None:
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     home = tmp_path_factory.mktemp("prefect")
-    with ServerProcess(home, latency=0.2) as embeddings, Prefect(home, embeddings) as prefect:
+    with ServerProcess(home, latency=0.2) as embeddings, Prefect(home, embeddings, scheduling=True) as prefect:
         yield prefect
 
 
@@ -261,7 +277,7 @@ def test_a_restore_has_no_schedule_and_its_form_is_checked(prefect: Prefect) -> 
 @pytest.mark.parametrize("flow", FORMS)
 def test_the_form_explains_itself(prefect: Prefect, flow: str, tmp_path: Path) -> None:
     deployment = prefect.deployments[flow]
-    text = prefect.page(f"/deployments/deployment/{deployment['id']}/run", tmp_path / "form.png")
+    text = prefect.page(f"/deployments/deployment/{deployment['id']}/run", tmp_path / "form.png", "(Optional)")
     for name, about in deployment["parameter_openapi_schema"]["properties"].items():
         assert f"{name} (Optional)" in text
         assert " ".join(about["description"].split()) in text
@@ -278,11 +294,11 @@ def test_a_run_shows_what_it_did(prefect: Prefect, filled: Workspace, tmp_path: 
     wait_until(lambda: prefect.of_run("task_runs", run["id"]))
     assert [task["name"].partition("-")[0] for task in prefect.of_run("task_runs", run["id"])] == ["update"]
     if BROWSER:
-        text = prefect.page(f"/runs/flow-run/{run['id']}", tmp_path / "run.png", "1280,1150")
+        picture, logged = tmp_path / "run.png", "completed: 60 added in"
+        text = prefect.page(f"/runs/flow-run/{run['id']}", picture, logged, "1280,1150")
         assert "Runs update changed vectorkeep writes" in text
-        assert "completed: 60 added in" in text
-        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-update']['id']}", tmp_path / "report.png")
-        assert "Completed: 60 added" in text
+        path, picture = f"/artifacts/artifact/{found['vectorkeep-update']['id']}", tmp_path / "report.png"
+        text = prefect.page(path, picture, "Completed: 60 added")
         assert "guide_howto 20" in text  # a table's row: the Markdown was rendered
 
 
@@ -307,9 +323,11 @@ def test_a_health_check_fails_and_shows_why(prefect: Prefect, workspace: Workspa
     assert json.loads(found["vectorkeep-coverage"]["data"])[0]["coverage"] == "50.0 %"
     assert not any("Traceback" in line["message"] for line in prefect.of_run("logs", run["id"]))
     if BROWSER:
-        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-health']['id']}", tmp_path / "health.png")
-        assert "missing · docs_y : 1 chunks of the ledger are not in the store" in text
-        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-findings']['id']}", tmp_path / "findings.png")
+        path, lost = f"/artifacts/artifact/{found['vectorkeep-health']['id']}", "1 chunks of the ledger are not in"
+        text = prefect.page(path, tmp_path / "health.png", lost)
+        assert f"missing · docs_y : {lost} the store" in text
+        path = f"/artifacts/artifact/{found['vectorkeep-findings']['id']}"
+        text = prefect.page(path, tmp_path / "findings.png", "who|")
         assert HOSTILE in text.replace(" ", "")  # as it is, where the UI takes cells for Markdown
 
 
@@ -327,8 +345,8 @@ def test_a_backup_shows_what_there_is(prefect: Prefect, workspace: Workspace, tm
     (row,) = json.loads(found["vectorkeep-backups"]["data"])
     assert row["backup"] == run["state"]["message"].partition(":")[0]
     if BROWSER:
-        text = prefect.page(f"/artifacts/artifact/{found['vectorkeep-backup']['id']}", tmp_path / "backup.png")
-        assert f"Done: {row['backup']}" in text
+        path = f"/artifacts/artifact/{found['vectorkeep-backup']['id']}"
+        text = prefect.page(path, tmp_path / "backup.png", f"Done: {row['backup']}")
         assert "docs_y 2" in text  # a table's row: the Markdown was rendered
 
 

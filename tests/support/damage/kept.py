@@ -236,3 +236,6 @@ def spend_ledger_flipped(scene: Scene) -> None:
 def day_is_spent(scene: Scene) -> None:
     """The day's cap is used up."""
     scene.workspace.values["max_cost_usd_per_day"] = 0.000001
+    for day in ("+0 days", "+1 days"):  # the day may end meanwhile
+        statement = "INSERT OR REPLACE INTO totals VALUES ('day ' || date('now', :day), 1000000, 0)"
+        execute(scene.workspace.spend, statement, {"day": day})
