@@ -24,7 +24,7 @@ serve: .venv/ready ## Prefect for this machine: server, deployments, worker; WOR
 WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
 
 test: .venv/ready ## all tests, side by side
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/ready ## the tests that take no more than seconds
 	@$(BIN)/python -m pytest -q -m "not slow"

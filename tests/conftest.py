@@ -12,6 +12,21 @@ from tests.support.disks import mounted
 from tests.support.embeddings_server import EmbeddingsServer
 from tests.support.receivers import MailServer, Webhook, serving
 
+# Side by side, a file's tests stay together; these files take minutes, and begin first.
+LONG = (
+    "flows/test_server.py", "health/test_fix.py", "backups/test_offsite.py", "flows/test_stops.py",
+    "vectorstore/test_probe.py", "flows/test_secrets.py", "health/test_fault_matrix.py", "flows/test_newcomer.py",
+    "flows/test_serve.py", "backups/test_kill_in_restore.py", "flows/test_update.py", "flows/test_automations.py",
+    "accidents/test_kill_in_update.py", "accidents/test_kill.py", "backups/test_kill_in_backup.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        here = Path(__file__).parent
+        rank = {str(here / name): place for place, name in enumerate(LONG)}
+        items.sort(key=lambda item: rank.get(str(item.path), len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def _embeddings_server() -> Iterator[EmbeddingsServer]:
