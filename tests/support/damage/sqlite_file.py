@@ -154,7 +154,9 @@ def migrations_of_another_version(scene: Scene) -> None:
 register(
     _sql("DELETE FROM migrations WHERE dir = 'metadb' AND version > 3"), "migrations_lost",
     "The last migrations are not noted", expect="layout", mends=False,
-    also="probe no_vector vectors",  # Chroma runs them again, and then has no eye for what is in the queue
+    # Chroma runs them again. The fifth takes the numbers in max_seq_id for blobs and makes others of them, by which
+    # what is in the queue is passed over. The probe fails if its sample has such a row; else the rows themselves tell.
+    also="probe no_vector vectors",
 )  # fmt: skip
 register(
     _sql("DROP TABLE embedding_fulltext_search"), "fulltext_dropped", "The full-text index is gone",
