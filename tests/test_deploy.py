@@ -107,6 +107,18 @@ def test_a_job_that_is_stopped_stops_its_run_and_waits_for_it(tmp_path: Path) ->
     assert (tmp_path / "said").read_text() == "began\nended\n", "the health check did not begin"
 
 
+def test_a_job_that_is_stopped_as_its_run_begins_stops_that_too(tmp_path: Path) -> None:
+    """The signal may come before the shell knows the number of the process that it has begun."""
+    program = tmp_path / "program"
+    program.write_text(
+        "#!/bin/sh\ntrap 'exit 130' TERM\nkill -TERM $PPID\nfor _ in $(seq 100); do sleep 0.05; done\nexit 7\n"
+    )
+    program.chmod(0o755)
+    environment = {**os.environ, "VECTORKEEP": str(program)}
+    jobs = [subprocess.Popen([DEPLOY / "job", "nightly"], env=environment) for _ in range(24)]  # at once: it is a race
+    assert {each.wait(60) for each in jobs} <= {130, 143}  # 143: before the program could say what it does then
+
+
 def test_a_job_runs_the_real_thing(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("# a\n\nWhat a is about.\n")
