@@ -503,3 +503,8 @@ class HealthReport:
             "collections": [asdict(each) | {"coverage": each.coverage} for each in self.collections],
             "norms": self.norms, "notes": self.notes,
         }  # fmt: skip
+
+
+def held(findings: Iterable[Finding]) -> Finding | None:
+    """That somebody holds the store's SQLite file: not all was looked at, and nothing may be built on such a look."""
+    return next((each for each in findings if each.check == "lock" and each.severity >= Severity.WARN), None)

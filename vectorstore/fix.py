@@ -23,8 +23,8 @@ from typing import Any
 from vectorstore.backups.exchange import writing
 from vectorstore.checks.view import dimension_of
 from vectorstore.chroma.rows import PAGE
-from vectorstore.errors import Interrupted, VectorkeepError
-from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity
+from vectorstore.errors import Interrupted, Locked, VectorkeepError
+from vectorstore.findings import Action, Depth, Finding, HealthReport, Severity, held
 from vectorstore.health import Examination, examine, health
 from vectorstore.ledger import Ledger
 from vectorstore.mending.fix_plan import DELETES, Step, check_guards, forbidding, left_over, not_ours, plan_steps
@@ -138,6 +138,8 @@ class _Fix:
             settings, writer=not dry_run, on_progress=self._on_progress, clock=self._clock, **self._looks
         ) as examination:  # fmt: skip
             before = examination.report
+            if holder := held(before.findings):
+                raise Locked(holder.message, holder.remedy)
             if forbidden := forbidding(before.findings):
                 self._notes.append(f"nothing was touched: {forbidden[0].check}: {forbidden[0].message}")
                 return self._report(before, [], "unmendable")

@@ -224,12 +224,14 @@ class _Update:
     def _faults_of(self, plan: Plan) -> list[str]:
         """What a deep health check has against the collections that were built."""
         from vectorstore.documents.naming import building_suffix
-        from vectorstore.findings import Depth, Severity
+        from vectorstore.findings import Depth, Severity, held
         from vectorstore.health import examine
 
         suffix = building_suffix(plan.generation.pipeline)
         with examine(self._settings, depth=Depth.DEEP, probe=False, writer=True, clock=self._clock) as examination:
             findings = examination.report.findings
+        if holder := held(findings):
+            return [holder.message]
         return [
             f"{each.collection}: {each.message}" for each in findings
             if each.severity is Severity.FAIL and each.collection.endswith(suffix)

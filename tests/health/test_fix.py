@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,20 @@ def test_unmendable(name: str, scene: Scene, server: ServerProcess) -> None:
     ]
     if damage.expect <= UNTOUCHABLE:
         assert digests(scene.store) == before
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_store_that_somebody_holds_is_left_alone(scene: Scene, server: ServerProcess, dry_run: bool) -> None:
+    """It could not be looked at: nothing is planned, changed or paid, and another try is what is advised."""
+    DAMAGES["cache_removed"].apply(scene)
+    before = digests(scene.store) | digests(scene.docs)
+    with closing(sqlite3.connect(scene.sqlite, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Locked, match="holds the store's SQLite file"):
+            fix(scene, dry_run=dry_run)
+        db.execute("ROLLBACK")
+    assert digests(scene.store) | digests(scene.docs) == before
+    assert not scene.workspace.cache.exists() and paid(server) == 0
 
 
 def test_a_backup_comes_first(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from vectorstore.backups.portable_facts import FACTS_FILE, FOLDER
 from vectorstore.backups.snapshot import STORE
 from vectorstore.backups.steps import OnStep, Steps
 from vectorstore.errors import BadBackup, ConfigurationError
-from vectorstore.findings import Depth, Finding, Severity
+from vectorstore.findings import Depth, Finding, Severity, held
 from vectorstore.settings import Settings
 
 if TYPE_CHECKING:
@@ -193,4 +193,6 @@ def faults_of(stage: Stage, *, probe: bool | None = None) -> list[Finding]:
 
     judged = JUDGED if stage.ledger.is_file() else JUDGED - {"ledger"}  # one without a ledger does not promise one
     report = health(stage.settings, depth=Depth.DEEP, probe=probe)
+    if holder := held(report.findings):
+        return [holder]
     return [each for each in report.findings if each.severity is Severity.FAIL and each.check in judged]
