@@ -227,12 +227,12 @@ class Died(BaseException):
 @pytest.mark.slow
 def test_killed_at_every_step_there(there: There, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after each call of the place; nothing bad has a name, and the next push, of the same or of another
-    backup, ends clean. Over a wire before and after in turn: after a call the same lies there as before the next."""
+    backup, ends clean."""
     older, newer = make_backup(home, OLD), make_backup(home, NEW)
     kind = type(open_place(there.url))
     points = 0
     for step in count(1):
-        for when in ("before", "after")[step % 2 :: 2] if there.wire else ("before", "after"):
+        for when in ("before", "after"):
             calls = count(1)
             with monkeypatch.context() as patch:
                 for name in ("write", "move", "remove", "sizes"):
@@ -242,7 +242,7 @@ def test_killed_at_every_step_there(there: There, home: Path, monkeypatch: pytes
                 except Died:
                     points += 1
                 else:
-                    assert points >= (6 if there.wire else 12)
+                    assert points >= 12
                     return
             assert_no_bad_copy(there.url, older)
             first, second = (older, newer) if when == "before" else (newer, older)

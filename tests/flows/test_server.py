@@ -54,12 +54,8 @@ class Prefect:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url, self.home, self.embeddings, self._scheduling = (
-            f"http://127.0.0.1:{port}",
-            home,
-            embeddings,
-            scheduling,
-        )
+        self.url, self.home, self.embeddings = f"http://127.0.0.1:{port}", home, embeddings
+        self._scheduling = scheduling
         self.environment = {
             **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{self.url}/api", "DO_NOT_TRACK": "1",
             "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1",
